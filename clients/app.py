@@ -1,0 +1,115 @@
+"""The ClientApp that every engine runs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients.mod import CompressionMod, Finished, Received
+from fedcomp.link.client import ClientLink
+from fedcomp.link.stores import FileStateStore, StateStore
+from fedcomp.methods import Work
+from fedcomp.models.base import load_tensors
+from fedcomp.runtime import limit_threads
+from fedcomp.settings import Job
+from fedcomp.setup import Setup
+from fedcomp.training.loop import evaluate as evaluate_module
+from fedcomp.wire import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@lru_cache(maxsize=1)
+def setup_of(job: str) -> Setup:
+    """Build a job's parts once a process."""
+    return Setup(Job.from_json(job))
+
+
+def make_app(store: StateStore | None = None, setup: Setup | None = None) -> ClientApp:
+    """Return the ClientApp.
+
+    Parameters
+    ----------
+    store
+        Where clients keep their state; by default files in the run folder.
+    setup
+        A job's parts where the process has built them already.
+    """
+
+    def parts(context: Context) -> Setup:
+        return setup or setup_of(str(context.run_config[keys.RUN_CONFIG]))
+
+    def link(context: Context) -> ClientLink:
+        here = parts(context)
+        states = store or FileStateStore(Path(here.job.folder) / "state")
+        return ClientLink(here.session, site_of(context), states, lambda: here.initial)
+
+    app = ClientApp(mods=[CompressionMod(link, arrays=False)])
+    app.query()(introduce)
+    app.train()(_bind(train, parts))
+    app.evaluate()(_bind(evaluate, parts))
+    return app
+
+
+def _bind(
+    function: Callable[[Message, Context, Setup], Message], parts: Callable[[Context], Setup]
+) -> Callable[[Message, Context], Message]:
+    return lambda message, context: function(message, context, parts(context))
+
+
+def site_of(context: Context) -> str:
+    """Return the client's name over the whole run: its partition."""
+    return str(context.node_config["partition-id"])
+
+
+def introduce(message: Message, context: Context) -> Message:
+    """Answer the handshake with the client's site."""
+    fields = ConfigRecord({keys.SITE: site_of(context)})
+    return Message(RecordDict({keys.FIELDS: fields}), reply_to=message)
+
+
+def train(message: Message, context: Context, setup: Setup) -> Message:
+    """Train on the received model as the recipe says."""
+    work = _work(message, context, setup)
+    answer = setup.settings.recipe.fit(work)
+    metrics = MetricRecord({**answer.metrics, keys.EXAMPLES: len(work.train)})
+    arrays = Finished(answer.tensors, answer.side)
+    return Message(RecordDict({keys.ARRAYS: arrays, keys.METRICS: metrics}), reply_to=message)
+
+
+def evaluate(message: Message, context: Context, setup: Setup) -> Message:
+    """Measure the received model on the client's validation samples."""
+    work = _work(message, context, setup)
+    samples = work.validation if len(work.validation) else work.train
+    measured = evaluate_module(work.module, samples, setup.settings.train, task=work.task)
+    metrics = MetricRecord({**measured, keys.EXAMPLES: len(samples)})
+    return Message(RecordDict({keys.METRICS: metrics}), reply_to=message)
+
+
+def _work(message: Message, context: Context, setup: Setup) -> Work:
+    limit_threads(setup.settings.engine.cpus_per_client)
+    records = message.content.array_records.values()
+    link = next(record.link for record in records if isinstance(record, Received))
+    client = int(site_of(context))
+    samples, validation = setup.client_samples(client)
+    module = setup.module
+    load_tensors(module, link.received)
+    return Work(
+        module=module,
+        train=samples,
+        validation=validation,
+        task=setup.dataset.task,
+        settings=setup.settings,
+        link=link,
+        round=link.round,
+        client=client,
+        config=dict(message.content.config_records.get(keys.CONFIG, {})),
+    )
+
+
+app = make_app()

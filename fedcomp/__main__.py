@@ -1,0 +1,5 @@
+"""`python -m fedcomp`."""
+
+from fedcomp.cli import main
+
+main()

@@ -1,0 +1,136 @@
+"""The command `fedcomp`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedcomp import __version__
+from fedcomp.errors import ConfigError, FedcompError, RunInterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+_HELP = """\
+fedcomp {version} – federated learning with every byte compressed, both ways, and counted
+
+  fedcomp [KEY=VALUE …]         run; results go to outputs/<day>/<time>-<method>-<dataset>/
+  fedcomp --cfg [KEY=VALUE …]   print the composed configuration and stop
+  fedcomp-report FOLDER …       compare finished and unfinished runs
+
+Options of each group (fedcomp GROUP=OPTION):
+{groups}
+
+Examples:
+  fedcomp engine=inline rounds=3
+  fedcomp clients=20 partition=dirichlet partition.alpha=0.1 strategy=fedadam
+  fedcomp codec@uplink=cast uplink.dtype=bf16 model=mlp train.lr=0.1
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit with 0, 1 (failed), 2 (wrong arguments) or 130 (interrupted)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _dispatch(given)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"fedcomp: {problem}", file=sys.stderr)
+        code = EXIT_USAGE
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    from fedcomp.config import as_yaml, compose_config, group_choices, run_hydra
+
+    flags = [word for word in arguments if word.startswith("-")]
+    overrides = [word for word in arguments if not word.startswith("-")]
+    if {"--help", "-h"} & set(flags):
+        width = max(map(len, group_choices())) + 2
+        groups = [f"  {name:{width}}{' '.join(o)}" for name, o in group_choices().items()]
+        print(_HELP.format(version=__version__, groups="\n".join(groups)))
+        return 0
+    if "--version" in flags:
+        print(f"fedcomp {__version__}")
+        return 0
+    unknown = [flag for flag in flags if flag != "--cfg"]
+    if unknown:
+        raise ConfigError(f"{flag}: there is no such flag; see fedcomp --help" for flag in unknown)
+    config = compose_config(overrides)
+    if "--cfg" in flags:
+        print(as_yaml(config), end="")
+        return 0
+    _check_packages()
+    _set_environment()
+    outcome: list[int] = []
+    run_hydra(overrides, lambda config, folder: outcome.append(run(config, folder)))
+    return outcome[0] if outcome else EXIT_FAILED
+
+
+def run(config: dict[str, Any], folder: str) -> int:
+    """Run one composed configuration in a folder; return the exit code."""
+    from rich.console import Console
+
+    from fedcomp.engines.logs import logging_to
+    from fedcomp.report.summary import closing
+
+    console, errors = Console(), Console(stderr=True)
+    place = Path(folder)
+    shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+    code = 0
+    with logging_to(place / "run.log", verbose=config["verbose"]):
+        try:
+            _execute(config, folder, console)
+        except (KeyboardInterrupt, RunInterrupted):
+            console.print("interrupted")
+            code = EXIT_INTERRUPTED
+        except ConfigError:
+            raise
+        except FedcompError as error:
+            errors.print(f"fedcomp: {error}", style="red", markup=False, highlight=False)
+            code = EXIT_FAILED
+    if (place / "summary.json").is_file():
+        console.print(closing(shown))
+    return code
+
+
+def _execute(config: dict[str, Any], folder: str, console: Any) -> None:
+    import secrets
+
+    from fedcomp.report.progress import Progress
+    from fedcomp.runtime import Hooks
+    from fedcomp.settings import Job
+
+    job = Job(config, secrets.token_hex(8), folder)
+    console.print(f"{job.settings.method.name} on {job.settings.dataset.name}")
+    job.settings.engine.run(job, Hooks([Progress(job.settings, console)]))
+
+
+def _check_packages() -> None:
+    """Refuse to run with somebody else's package named `strategies` or `clients`."""
+    from importlib.util import find_spec
+
+    root = Path(__file__).parents[1]
+    for name in ("strategies", "clients"):
+        spec = find_spec(name)
+        origin = Path(spec.origin).parents[1] if spec and spec.origin else None
+        if origin != root:
+            msg = (
+                f"the package {name} is taken from {origin}, expected {root}: another package of"
+                " that name shadows it; run from another folder or rename that one"
+            )
+            raise ConfigError(msg)
+
+
+def _set_environment() -> None:
+    """Set what Flower and Ray read from the environment, before they are imported."""
+    for name in ("FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED"):
+        os.environ.setdefault(name, "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")

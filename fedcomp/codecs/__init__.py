@@ -1,0 +1,16 @@
+"""Codecs: tensors to bytes and back, one file each; `base` is the contract."""
+
+from __future__ import annotations
+
+from fedcomp.codecs.base import Codec, Context, Direction, Mode
+from fedcomp.registry import Registry
+
+CODECS: Registry[type[Codec]] = Registry(
+    "codec",
+    {
+        "none": "fedcomp.codecs.none:NoCompression",
+        "cast": "fedcomp.codecs.cast:Cast",
+    },
+)
+
+__all__ = ["CODECS", "Codec", "Context", "Direction", "Mode"]

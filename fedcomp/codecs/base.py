@@ -1,0 +1,141 @@
+"""The contract of a codec.
+
+    quantise(tensors, context)    -> symbols     lossy; any subset of the model's tensors
+    pack(symbols, context)        -> bytes       lossless; any union of quantised subsets
+    unpack(bytes, context)        -> symbols     unpack(pack(s, c), c) == s, always
+    reconstruct(symbols, context) -> tensors
+
+    encode = pack ∘ quantise      decode = reconstruct ∘ unpack
+
+A codec is a frozen dataclass: its fields are its settings, and two codecs with equal name and
+settings understand each other's bytes.  It keeps no state.  Randomness comes from
+`context.generator(tensor)` alone.  `reconstruct` gives the same bits on every CPU, so it uses
++ − × ÷ sqrt and tables in a fixed order, and no BLAS.  Bytes that `pack` has not written end in
+`BitstreamError`, never in a wrong tensor or in more memory than the manifest allows.
+
+Signal flow, with the two halves apart because some methods train on what was already lost:
+
+    tensors ─ quantise ─► symbols ─ pack ─► bytes ─ unpack ─► symbols ─ reconstruct ─► tensors'
+                             └────────── reconstruct ─► the sender's view of tensors'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+
+from fedcomp import seeds
+from fedcomp.errors import BitstreamError
+
+if TYPE_CHECKING:
+    from fedcomp.coding.reader import Reader
+    from fedcomp.tensors import Manifest, Tensors
+
+Direction: TypeAlias = Literal["uplink", "downlink"]
+Mode: TypeAlias = Literal["delta", "absolute"]
+Symbols: TypeAlias = dict[str, Any]
+"""By tensor name what the lossy step made of it; the type of a value is the codec's own."""
+
+CODEC_ID_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Context:
+    """What both ends know when a packet is written, and therefore need not send.
+
+    Attributes
+    ----------
+    reference
+        The model that the receiver holds.
+    previous
+        The symbols of the last acknowledged packet of the same link and direction.
+    """
+
+    manifest: Manifest
+    seed: int
+    round: int
+    direction: Direction
+    client: str = ""
+    reference: Tensors | None = field(default=None, repr=False)
+    previous: Symbols | None = field(default=None, repr=False)
+
+    def generator(self, tensor: str) -> np.random.Generator:
+        """Return the random generator that both ends use for this tensor."""
+        return seeds.generator(self.seed, self.round, self.direction, self.client, tensor)
+
+
+@dataclass(frozen=True)
+class Codec(ABC):
+    """A lossy step and a lossless one, under the name of its paper.
+
+    Parameters
+    ----------
+    mode
+        What is given to the codec: the difference to what the receiver holds (`delta`), or the
+        model itself (`absolute`).
+    """
+
+    name: ClassVar[str]
+    modes: ClassVar[tuple[Mode, ...]]
+
+    mode: Mode
+
+    @abstractmethod
+    def quantise(self, tensors: Tensors, context: Context) -> Symbols:
+        """Turn tensors into symbols; what is lost is lost here."""
+
+    @abstractmethod
+    def pack(self, symbols: Symbols, context: Context) -> bytes:
+        """Write symbols as bytes."""
+
+    @abstractmethod
+    def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
+        """Read the symbols that `pack` wrote."""
+
+    @abstractmethod
+    def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:
+        """Turn symbols into tensors, the same to the bit on every machine."""
+
+    def encode(self, tensors: Tensors, context: Context) -> bytes:
+        """Return `pack(quantise(tensors))`."""
+        return self.pack(self.quantise(tensors, context), context)
+
+    def decode(self, data: bytes | memoryview, context: Context) -> Tensors:
+        """Return `reconstruct(unpack(data))`."""
+        return self.reconstruct(self.unpack(data, context), context)
+
+    @property
+    def id(self) -> bytes:
+        """A hash of name and settings; equal on both ends iff the bytes mean the same."""
+        text = json.dumps([self.name, asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).digest()[:CODEC_ID_BYTES]
+
+
+def write_presence(symbols: Symbols, manifest: Manifest) -> bytes:
+    """Say which of the model's tensors follow: one zero byte for all, else 1 and a bit map."""
+    present = np.array([spec.name in symbols for spec in manifest.specs], dtype=bool)
+    if present.all():
+        return b"\0"
+    return b"\1" + np.packbits(present).tobytes()
+
+
+def read_presence(reader: Reader, manifest: Manifest) -> list[str]:
+    """Return the names of the tensors that follow, in model order."""
+    names = [spec.name for spec in manifest.specs]
+    flag = reader.uint(1)
+    if flag == 0:
+        return names
+    if flag != 1:
+        msg = f"the tensor list starts with {flag}, allowed are 0 (all) and 1 (bit map)"
+        raise BitstreamError(msg)
+    raw = np.frombuffer(reader.take((len(names) + 7) // 8), dtype=np.uint8)
+    bits = np.unpackbits(raw)
+    if bits[len(names) :].any() or bits[: len(names)].all():
+        msg = "the bit map of present tensors names tensors that do not exist, or all of them"
+        raise BitstreamError(msg)
+    return [name for name, bit in zip(names, bits, strict=False) if bit]

@@ -1,0 +1,93 @@
+"""Half precision: the cheapest lossy codec, and the first baseline of every comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from fedcomp.codecs.base import Codec, Context, Mode, Symbols, read_presence, write_presence
+from fedcomp.coding.reader import Reader, little_endian
+from fedcomp.errors import CodecError
+from fedcomp.tensors import Array, TensorSpec, difference_dtype
+
+if TYPE_CHECKING:
+    from fedcomp.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class Cast(Codec):
+    """Round every float to 16 bits, ties to even; integers travel exactly.
+
+    `fp16` has 11 significant bits and reaches 65504 (larger values are clipped to it, so that a
+    rare outlier does not become infinite); `bf16` has 8 significant bits and float32's range.
+    """
+
+    name: ClassVar[str] = "cast"
+    modes: ClassVar[tuple[Mode, ...]] = ("delta", "absolute")
+
+    mode: Mode = "delta"
+    dtype: Literal["fp16", "bf16"] = "fp16"
+
+    def quantise(self, tensors: Tensors, context: Context) -> Symbols:
+        """Return uint16 patterns for floats, the values themselves for integers."""
+        context.manifest.check(tensors)
+        return {
+            name: self._round(name, np.atleast_1d(value)).reshape(value.shape)
+            for name, value in tensors.items()
+        }
+
+    def pack(self, symbols: Symbols, context: Context) -> bytes:
+        """Write the present tensors one after the other in model order."""
+        parts = [write_presence(symbols, context.manifest)]
+        parts += [
+            little_endian(symbols[s.name]) for s in context.manifest.specs if s.name in symbols
+        ]
+        return b"".join(parts)
+
+    def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
+        """Read what `pack` wrote; shapes come from the manifest."""
+        reader = Reader(data)
+        symbols: Symbols = {}
+        for name in read_presence(reader, context.manifest):
+            spec = context.manifest.by_name[name]
+            symbols[name] = reader.array(self._symbol_dtype(spec), spec.shape)
+        reader.end()
+        return symbols
+
+    def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:
+        """Return floats of the difference type of each tensor, integers as they were sent."""
+        out: Tensors = {}
+        for name, value in symbols.items():
+            stored = np.dtype(context.manifest.by_name[name].dtype)
+            if stored.kind != "f":
+                out[name] = value
+            elif self.dtype == "fp16":
+                out[name] = value.view(np.float16).astype(difference_dtype(stored))
+            else:
+                wide = value.astype(np.uint32) << np.uint32(16)
+                out[name] = wide.view(np.float32).astype(difference_dtype(stored))
+        return out
+
+    def _symbol_dtype(self, spec: TensorSpec) -> np.dtype[np.generic]:
+        stored = np.dtype(spec.dtype)
+        if stored.kind == "f":
+            return np.dtype(np.uint16)
+        return difference_dtype(stored) if self.mode == "delta" else stored
+
+    def _round(self, name: str, value: Array) -> Array:
+        if value.dtype.kind != "f":
+            return value
+        if not np.isfinite(value).all():
+            msg = f"tensor {name!r} holds values that are not finite; nothing can be sent of it"
+            raise CodecError(msg)
+        single = value.astype(np.float32)
+        if self.dtype == "fp16":
+            return np.clip(single, -65504, 65504).astype(np.float16).view(np.uint16)
+        bits = single.view(np.uint32)
+        even = (bits >> np.uint32(16)) & np.uint32(1)
+        rounded = (bits + np.uint32(0x7FFF) + even) >> np.uint32(16)
+        largest = np.uint32(0x7F7F) | (rounded & np.uint32(0x8000))
+        overflow = (rounded & np.uint32(0x7F80)) == np.uint32(0x7F80)
+        return np.where(overflow, largest, rounded).astype(np.uint16)

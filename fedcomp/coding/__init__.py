@@ -1,0 +1,1 @@
+"""Lossless coding: integers to bytes and back; knows no tensor names and no torch."""

@@ -1,0 +1,48 @@
+"""Where messages go: all of them to a file, those of Flower and Ray to the terminal on request."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_OURS = ("fedcomp", "strategies", "clients")
+_THEIRS = ("flwr", "ray", "py.warnings")
+
+
+@contextmanager
+def logging_to(path: Path, *, verbose: bool) -> Iterator[None]:
+    """Write the messages of all packages to `path` while the context lasts.
+
+    Flower's logger has a handler of its own and passes messages on, which prints each line twice
+    where the root logger has one as well; here it keeps its handler only if `verbose`.
+    """
+    import_module("flwr.common")  # it sets up its logger when it is imported
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    before = {name: _state(logging.getLogger(name)) for name in (*_OURS, *_THEIRS)}
+    for name in (*_OURS, *_THEIRS):
+        logger = logging.getLogger(name)
+        kept = logger.handlers if verbose and name in _THEIRS else []
+        logger.handlers = [*kept, file]
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+    logging.captureWarnings(not verbose)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for name, (handlers, propagate, level) in before.items():
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+        file.close()
+
+
+def _state(logger: logging.Logger) -> tuple[list[logging.Handler], bool, int]:
+    return logger.handlers, logger.propagate, logger.level

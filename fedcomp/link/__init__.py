@@ -1,0 +1,1 @@
+"""Both ends of the wire as state machines: versions, exchanges, state stores, the ledger."""

@@ -1,0 +1,106 @@
+"""What a method adds to federated averaging: a recipe for clients, a step for the server."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from fedcomp.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from fedcomp.data.base import Samples
+    from fedcomp.link.client import ClientLink, Update
+    from fedcomp.settings import Settings
+    from fedcomp.setup import Setup
+    from fedcomp.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class Work:
+    """One round's work of one client.
+
+    Attributes
+    ----------
+    module
+        Holds the received model; a recipe may do with it what it likes.
+    link
+        What was received, and `quantise` for a recipe that trains on lossy weights.
+    config
+        What the strategy sent beside the model.
+    """
+
+    module: nn.Module
+    train: Samples
+    validation: Samples
+    task: str
+    settings: Settings
+    link: ClientLink
+    round: int
+    client: int
+    config: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a recipe made: trained tensors, or an update that it quantised itself; and metrics."""
+
+    tensors: Tensors | Update = field(repr=False)
+    metrics: dict[str, float]
+    side: Tensors = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Recipe(ABC):
+    """Local training under the name of its method; keeps no state of its own."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fit(self, work: Work) -> Answer:
+        """Train, and return what is to be sent."""
+
+
+class ServerStep(ABC):
+    """What a method does to the aggregate of a round, after any strategy."""
+
+    @abstractmethod
+    def after_aggregate(
+        self,
+        model: Tensors,
+        side: Mapping[str, Tensors],
+        metrics: Mapping[str, float],
+        round_number: int,
+    ) -> tuple[Tensors, Tensors]:
+        """Return the model to publish and the side information to send with it.
+
+        Parameters
+        ----------
+        model
+            The aggregate.
+        side
+            By site, what its reply carried beside the model.
+        metrics
+            The replies' metrics, aggregated by the strategy.
+        """
+
+
+@dataclass(frozen=True)
+class StepSettings(ABC):
+    """A server step by name, and its settings."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def create(self, setup: Setup) -> ServerStep:
+        """Return the step for one run."""
+
+
+RECIPES: Registry[type[Recipe]] = Registry("recipe", {"local": "clients.local:LocalTraining"})
+SERVER_STEPS: Registry[type[StepSettings]] = Registry(
+    "server step", {"none": "strategies.step:NoStep"}
+)

@@ -1,0 +1,58 @@
+"""What the round loop tells of a run, and to whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fedcomp.link.ledger import Entry, Ledger
+    from fedcomp.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """What is known before the first round."""
+
+    parameters: int
+    metric: str
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """One round; round 0 is the initial model.
+
+    Attributes
+    ----------
+    metrics
+        Loss and metrics of the public model on the test set, and of a federated evaluation under
+        names that start with `federated_`.
+    entries
+        All packets since the last round's end.
+    """
+
+    round: int
+    metrics: Mapping[str, float]
+    entries: list[Entry] = field(repr=False)
+    clients: int = 0
+    failures: int = 0
+    encode_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    train_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+
+class Observer(Protocol):
+    """Somebody who follows a run."""
+
+    def on_start(self, start: RunStart) -> None:
+        """Before the first round."""
+
+    def on_round(self, result: RoundResult) -> None:
+        """After every round, also after round 0."""
+
+    def on_end(self, model: Tensors) -> None:
+        """At the end, also at an early one; gets the final public model."""

@@ -1,0 +1,161 @@
+"""The files of a run: rounds.csv, packets.csv, summary.json, model.safetensors."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, TextIO
+
+from safetensors.numpy import save_file
+
+from fedcomp import __version__
+from fedcomp.link.ledger import ENTRY_FIELDS, Entry, total
+from fedcomp.tensors import contiguous
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fedcomp.report.observer import RoundResult, RunStart
+    from fedcomp.settings import Job
+    from fedcomp.tensors import Tensors
+
+BYTE_COLUMNS = (
+    "uplink_bytes",
+    "downlink_bytes",
+    "evaluation_bytes",
+    "keyframe_bytes",
+    "side_bytes",
+)
+_AFTER_METRICS = (
+    *BYTE_COLUMNS,
+    "clients",
+    "failures",
+    "encode_seconds",
+    "decode_seconds",
+    "train_seconds",
+    "wall_seconds",
+    "network_seconds",
+)
+
+
+class RunFolder:
+    """Writes a run's files; every file is complete after every round.
+
+    Parameters
+    ----------
+    job
+        What is run.
+    folder
+        Where the files go.
+    """
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        self._job = job
+        self._folder = folder
+        self._history: list[tuple[float, int]] = []
+        self._files: dict[str, TextIO] = {}
+        self._columns: tuple[str, ...] = ()
+        self._failures = 0
+        self._round = 0
+        self._began = time.perf_counter()
+
+    def on_start(self, start: RunStart) -> None:
+        """Begin the tables."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._start = start
+        self._began = time.perf_counter()
+        self._write("packets.csv", ENTRY_FIELDS)
+
+    def on_round(self, result: RoundResult) -> None:
+        """Add a round's rows and rewrite the summary."""
+        if not self._columns:
+            self._columns = self._metric_columns(result)
+            self._write("rounds.csv", ("round", *self._columns, *_AFTER_METRICS))
+        for entry in result.entries:
+            self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
+        row = {**result.metrics, **round_bytes(result.entries)}
+        values = [row.get(name, "") for name in self._columns]
+        values += [row.get(name, getattr(result, name, "")) for name in _AFTER_METRICS]
+        self._write("rounds.csv", (result.round, *values))
+        for file in self._files.values():
+            file.flush()
+        self._failures += result.failures
+        self._round = result.round
+        self._history.append((result.metrics[self._start.metric], self._start.ledger.total_bytes))
+        self._summarise()
+
+    def on_end(self, model: Tensors) -> None:
+        """Write the final public model and close the tables."""
+        tensors = {name: contiguous(value) for name, value in model.items()}
+        save_file(tensors, self._folder / "model.safetensors")
+        for file in self._files.values():
+            file.close()
+
+    def _metric_columns(self, result: RoundResult) -> tuple[str, ...]:
+        """Metrics of round 0 and what a federated evaluation will add: accuracy, loss, the rest."""
+        names = [self._start.metric, "loss"]
+        names += [name for name in result.metrics if name not in names]
+        federated = self._job.settings.strategy.options.get("fraction_evaluate", 0)
+        return (*names, *(f"federated_{name}" for name in names if federated))
+
+    def _write(self, name: str, row: Any) -> None:
+        if name not in self._files:
+            path = self._folder / name
+            self._files[name] = path.open("w", newline="", encoding="utf-8")
+        csv.writer(self._files[name], lineterminator="\n").writerow(row)
+
+    def _summarise(self) -> None:
+        settings, ledger = self._job.settings, self._start.ledger
+        metric = self._start.metric
+        scores = [score for score, _ in self._history]
+        summary = {
+            "method": settings.method.name,
+            "dataset": settings.dataset.name,
+            "model": settings.model.name,
+            "parameters": self._start.parameters,
+            "clients": settings.clients,
+            "rounds": self._round,
+            "seed": settings.seed,
+            f"final_{metric}": scores[-1],
+            f"best_{metric}": max(scores),
+            "uplink_bytes": ledger.uplink_bytes,
+            "downlink_bytes": ledger.downlink_bytes,
+            "total_bytes": ledger.total_bytes,
+            "evaluation_bytes": ledger.evaluation_bytes,
+            "reference_bytes": ledger.reference_bytes,
+            "compression_ratio": ledger.compression_ratio,
+            "message_bytes": ledger.message_bytes,
+            "bytes_to_target": {
+                f"{target:g}": self._bytes_to(target) for target in settings.targets
+            },
+            "failures": self._failures,
+            "wall_seconds": time.perf_counter() - self._began,
+            "versions": versions(),
+        }
+        temporary = self._folder / "summary.json.tmp"
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(self._folder / "summary.json")
+
+    def _bytes_to(self, target: float) -> int | None:
+        """Return all bytes sent up to the end of the first round that reached the target."""
+        return next((sent for score, sent in self._history if score >= target), None)
+
+
+def round_bytes(entries: list[Entry]) -> dict[str, int]:
+    """Return the byte columns of one round; keyframes and side are parts of the first three."""
+    evaluation = total(entries, lambda e: e.purpose == "evaluate")
+    up = total(entries, lambda e: e.purpose != "evaluate" and e.direction == "uplink")
+    down = total(entries, lambda e: e.purpose != "evaluate" and e.direction == "downlink")
+    keyframes = total(entries, lambda e: e.kind == "keyframe")
+    side = total(entries, lambda e: e.purpose == "side")
+    return dict(zip(BYTE_COLUMNS, (up, down, evaluation, keyframes, side), strict=True))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    names = ("flwr", "numpy", "numba", "torch")
+    found = {name: version(name) for name in names}
+    return {"fedcomp": __version__, "python": platform.python_version(), **found}

@@ -1,0 +1,98 @@
+"""Summaries of finished and unfinished runs, as tables for people."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from fedcomp.errors import DataError
+from fedcomp.report.progress import duration, megabytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return what a run folder's summary.json holds."""
+    path = folder / "summary.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        msg = f"{folder} holds no summary.json: give the folder of a run, or one with runs below it"
+        raise DataError(msg) from None
+    except ValueError as error:
+        msg = f"{path} is not a summary of a run: {error}"
+        raise DataError(msg) from error
+    return dict(found)
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Return the run folders at or below a folder, in alphabetical order."""
+    return sorted(path.parent for path in folder.rglob("summary.json"))
+
+
+def metric_of(summary: dict[str, Any]) -> tuple[str, float]:
+    """Return the name and the final value of the metric a run is compared by."""
+    key = next(name for name in summary if name.startswith("final_"))
+    return key.removeprefix("final_"), float(summary[key])
+
+
+def comparison(folders: Iterable[Path]) -> Table:
+    """Return one row a run: metric, bytes both ways, ratio, time, folder."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("method", "dataset", "model", "rounds"):
+        table.add_column(name)
+    for name in ("result", "uplink", "downlink", "ratio", "time"):
+        table.add_column(name, justify="right")
+    table.add_column("folder", overflow="fold")
+    for folder in folders:
+        summary = read_summary(folder)
+        metric, value = metric_of(summary)
+        ratio = summary["compression_ratio"]
+        table.add_row(
+            summary["method"],
+            summary["dataset"],
+            summary["model"],
+            str(summary["rounds"]),
+            f"{metric} {value:.4f}",
+            megabytes(summary["uplink_bytes"]),
+            megabytes(summary["downlink_bytes"]),
+            "–" if ratio is None else f"{ratio:.2f} ×",
+            duration(summary["wall_seconds"]),
+            str(folder),
+        )
+    return table
+
+
+def closing(folder: Path) -> Table:
+    """Return the table that ends a run."""
+    summary = read_summary(folder)
+    metric, value = metric_of(summary)
+    ratio = summary["compression_ratio"]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    sent = summary["uplink_bytes"] + summary["downlink_bytes"]
+    rows = {
+        metric: f"{value:.4f} after {summary['rounds']} rounds"
+        f" (best {summary[f'best_{metric}']:.4f})",
+        "uplink": megabytes(summary["uplink_bytes"]),
+        "downlink": megabytes(summary["downlink_bytes"]),
+        "ratio": "–"
+        if ratio is None
+        else f"{ratio:.2f} × (float32 both ways {megabytes(summary['reference_bytes'])},"
+        f" sent {megabytes(sent)})",
+        "evaluation": megabytes(summary["evaluation_bytes"]),
+        "failures": str(summary["failures"]),
+        "time": duration(summary["wall_seconds"]),
+        "folder": str(folder),
+    }
+    for name in ("evaluation", "failures"):
+        if summary[f"{name}_bytes" if name == "evaluation" else name] == 0:
+            del rows[name]
+    for name, text in rows.items():
+        table.add_row(name, text)
+    return table

@@ -1,0 +1,77 @@
+"""The contract of an engine, and the share of the machine that a client may use."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from annotated_types import Ge, Gt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fedcomp.report.observer import Observer
+    from fedcomp.settings import Job
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What an engine hands to the server app beside the job.
+
+    Attributes
+    ----------
+    observers
+        Told of every round, in this order.
+    stop
+        Set by whoever wants the run to end at the next possible moment.
+    """
+
+    observers: Sequence[Observer] = ()
+    stop: Event = field(default_factory=Event)
+
+
+@dataclass(frozen=True)
+class EngineSettings(ABC):
+    """Settings that all engines share.
+
+    Parameters
+    ----------
+    min_results
+        A round with fewer valid replies ends the run.
+    start_timeout
+        Seconds within which all clients have to be there.
+    round_timeout
+        Seconds after which a round goes on without the clients that have not answered.
+    cpus_per_client
+        Threads that one client computes with.
+    """
+
+    name: ClassVar[str]
+
+    min_results: Annotated[int, Ge(1)] = 1
+    start_timeout: Annotated[float, Gt(0)] = 300.0
+    round_timeout: Annotated[float, Gt(0)] = 3600.0
+    cpus_per_client: Annotated[int, Ge(1)] = 1
+
+    @abstractmethod
+    def run(self, job: Job, hooks: Hooks) -> None:
+        """Run the job to its end, or raise."""
+
+
+def cpu_count() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def limit_threads(count: int) -> None:
+    """Let torch and numba compute with `count` threads in this process."""
+    import numba
+    import torch
+
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(min(count, most))

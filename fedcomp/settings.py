@@ -1,0 +1,215 @@
+"""A run's settings as plain typed values; everything below the command line takes these.
+
+`parse` turns a resolved configuration into `Settings`, and names every wrong value at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import Ge, Gt, Le
+from pydantic import TypeAdapter, ValidationError
+
+from fedcomp.codecs import CODECS, Codec
+from fedcomp.data import DATASETS, PARTITIONS, DatasetSettings, Partition
+from fedcomp.errors import ConfigError, UnknownNameError, suggest
+from fedcomp.methods import RECIPES, SERVER_STEPS, Recipe, StepSettings
+from fedcomp.models import MODELS, ModelSettings
+from fedcomp.registry import Registry
+from fedcomp.runtime import EngineSettings
+from fedcomp.training.settings import TrainSettings
+
+T = TypeVar("T")
+Scalar = bool | int | float | str | None
+
+ENGINES: Registry[type[EngineSettings]] = Registry(
+    "engine",
+    {
+        "flower": "fedcomp.engines.flower:FlowerEngine",
+        "inline": "fedcomp.engines.inline:InlineEngine",
+    },
+)
+
+GROUPS: dict[str, Registry[Any]] = {
+    "recipe": RECIPES,
+    "server_step": SERVER_STEPS,
+    "dataset": DATASETS,
+    "partition": PARTITIONS,
+    "model": MODELS,
+    "uplink": CODECS,
+    "downlink": CODECS,
+    "engine": ENGINES,
+}
+"""Top-level keys whose value is a component with a `name` and settings of its own."""
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """The name under which a combination of recipe, codecs and server step is reported."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class StrategySettings:
+    """The aggregator: a class by its path, and the arguments of its constructor."""
+
+    target: str
+    options: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True)
+class General:
+    """The settings of a run that belong to no group."""
+
+    clients: Annotated[int, Ge(1)]
+    rounds: Annotated[int, Ge(1)]
+    fraction: Annotated[float, Gt(0), Le(1)]
+    seed: Annotated[int, Ge(0)]
+    data_dir: str
+    targets: tuple[Annotated[float, Gt(0)], ...]
+    verbose: bool
+
+
+@dataclass(frozen=True)
+class Settings(General):
+    """All settings of a run."""
+
+    method: MethodSettings
+    train: TrainSettings
+    strategy: StrategySettings
+    recipe: Recipe
+    server_step: StepSettings
+    dataset: DatasetSettings
+    partition: Partition
+    model: ModelSettings
+    uplink: Codec
+    downlink: Codec
+    engine: EngineSettings
+
+    @property
+    def clients_per_round(self) -> int:
+        """How many clients a round asks to train."""
+        least = self.strategy.options.get("min_train_nodes") or 1
+        return max(round(self.clients * self.fraction), int(least))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its settings, the name of its state, and the folder of its results."""
+
+    config: Mapping[str, Any]
+    run_id: str
+    folder: str
+    settings: Settings = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", parse(self.config))
+
+    def to_json(self) -> str:
+        """Return the job as both Flower sides get it in their run config."""
+        return json.dumps({"config": self.config, "run_id": self.run_id, "folder": self.folder})
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def parse(config: Mapping[str, Any]) -> Settings:
+    """Check a resolved configuration; raise one `ConfigError` with all that is wrong in it."""
+    problems: list[str] = []
+
+    def attempt(path: str, cls: type[T], values: Mapping[str, Any]) -> T | None:
+        try:
+            return build(cls, values, path)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return None
+
+    general_names = [f.name for f in fields(General)]
+    general = attempt("", General, {k: config[k] for k in general_names if k in config})
+    parts: dict[str, Any] = {
+        "method": attempt("method", MethodSettings, config["method"]),
+        "train": attempt("train", TrainSettings, config["train"]),
+    }
+    for key, registry in GROUPS.items():
+        values = dict(config[key])
+        try:
+            cls = registry.get(values.pop("name"))
+        except UnknownNameError as error:
+            problems.append(f"{key}.name: {error}")
+            continue
+        parts[key] = attempt(key, cls, values)
+    options = dict(config["strategy"])
+    parts["strategy"] = StrategySettings(options.pop("_target_"), options)
+    if problems or general is None:
+        raise ConfigError(problems)
+    common = {name: getattr(general, name) for name in general_names}
+    settings = Settings(**common, **parts)
+    problems = list(_conflicts(settings))
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
+    """Make a settings dataclass of plain values, with the types and ranges it declares."""
+    known = {f.name for f in fields(cls) if f.init}  # type: ignore[arg-type]
+    problems = [
+        f"{_join(path, key)}={value}: the key is unknown{suggest(key, known)}"
+        for key, value in values.items()
+        if key not in known
+    ]
+    given = {key: value for key, value in values.items() if key in known}
+    problems += [
+        f"{_join(path, f.name)}: a value is missing"
+        for f in fields(cls)  # type: ignore[arg-type]
+        if f.init and f.default is MISSING and f.default_factory is MISSING and f.name not in given
+    ]
+    adapter = TypeAdapter(cls)
+    try:
+        made = adapter.validate_json(json.dumps(given), strict=True)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            if detail["type"] == "missing":
+                continue
+            key = ".".join(str(part) for part in detail["loc"])
+            problems.append(f"{_join(path, key)}={_shown(detail['input'])}: {detail['msg']}")
+    if problems:
+        raise ConfigError(problems)
+    return made
+
+
+def _conflicts(settings: Settings) -> list[str]:
+    """Name the combinations that cannot work although each value is allowed."""
+    problems = []
+    for key, codec in (("uplink", settings.uplink), ("downlink", settings.downlink)):
+        if codec.mode not in codec.modes:
+            problems.append(
+                f"{key}.mode={codec.mode}: codec {codec.name} works in mode"
+                f" {' or '.join(codec.modes)} only"
+            )
+    asked = settings.clients_per_round
+    if asked > settings.clients:
+        problems.append(
+            f"strategy.min_train_nodes={asked}: there are only {settings.clients} clients; lower it"
+            " or raise clients"
+        )
+    if settings.engine.min_results > asked:
+        problems.append(
+            f"engine.min_results={settings.engine.min_results}: a round asks only {asked} clients"
+            f" (clients={settings.clients}, fraction={settings.fraction}); lower it or raise those"
+        )
+    return problems
+
+
+def _join(path: str, key: str) -> str:
+    return ".".join(part for part in (path, key) if part)
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

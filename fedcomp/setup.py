@@ -1,0 +1,83 @@
+"""What both ends build from a job: data, model, version 0, session."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedcomp import seeds
+from fedcomp.data.base import Samples, divide
+from fedcomp.link.session import Session
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedcomp.data.base import Dataset
+    from fedcomp.settings import Job
+    from fedcomp.tensors import Array, Manifest, Tensors
+
+
+class Setup:
+    """A job's parts, each built when first asked for and then kept."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.settings = job.settings
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set with all clients' samples."""
+        return self.settings.dataset.load(Path(self.settings.data_dir))
+
+    @cached_property
+    def partition(self) -> list[Array]:
+        """Indices of each client's training samples."""
+        settings = self.settings
+        rng = seeds.generator(settings.seed, "partition")
+        return settings.partition.split(self.dataset.train.targets, settings.clients, rng)
+
+    def client_samples(self, partition_id: int) -> tuple[Samples, Samples]:
+        """Return a client's samples to train on and those it keeps for validation."""
+        mine = self.partition[partition_id]
+        rng = seeds.generator(self.settings.seed, "validation", partition_id)
+        rest, validation = divide(len(mine), self.settings.dataset.validation, rng)
+        train = self.dataset.train
+        return train.take(mine[rest]), train.take(mine[validation])
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """A module for everybody in this process; who uses it first loads the values it wants."""
+        seed = seeds.seed_from(self.settings.seed, "model")
+        shape, outputs = self.dataset.input_shape, self.dataset.classes
+        return self.settings.model.seeded(shape, outputs, seed)
+
+    @cached_property
+    def initial(self) -> Tensors:
+        """Version 0 of the model."""
+        from fedcomp.models.base import read_tensors
+
+        self.__dict__.pop("module", None)  # one that has been trained is not version 0 any more
+        tensors = read_tensors(self.module)
+        for value in tensors.values():
+            value.flags.writeable = False
+        return tensors
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Names, shapes, dtypes and kinds of the model's tensors."""
+        from fedcomp.models.base import manifest_of
+
+        return manifest_of(self.module)
+
+    @cached_property
+    def session(self) -> Session:
+        """What both ends of every link agree on."""
+        settings = self.settings
+        return Session(
+            self.manifest, self.job.run_id, settings.seed, settings.uplink, settings.downlink
+        )
+
+    def check(self) -> None:
+        """Build all parts, so that what cannot work fails before anything is started."""
+        _ = self.partition, self.initial, self.session

@@ -1,0 +1,1 @@
+"""The mathematics of training on plain torch: loops, losses, metrics, schedules."""

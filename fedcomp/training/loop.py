@@ -1,0 +1,120 @@
+"""Local training and evaluation on arrays that are already in memory."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fedcomp.training.tasks import TASKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+    from fedcomp.data.base import Samples
+    from fedcomp.tensors import Array
+    from fedcomp.training.settings import TrainSettings
+
+_EVALUATION_BATCH = 1024
+
+
+def pick_device(wanted: str) -> torch.device:
+    """Return the device that `auto`, `cpu` or `cuda` stands for on this machine."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def train(
+    module: nn.Module,
+    samples: Samples,
+    settings: TrainSettings,
+    *,
+    task: str,
+    lr: float,
+    proximal_mu: float,
+    rng: np.random.Generator,
+) -> float:
+    """Train a module in place; return the mean loss over the batches of the last epoch.
+
+    The proximal term pulls towards the parameters that the module has at the start:
+    loss + μ/2·‖w − w₀‖² (Li et al., "Federated Optimization in Heterogeneous Networks",
+    MLSys 2020, arXiv:1812.06127).
+    """
+    device = _place(module, settings)
+    module.train()
+    inputs, targets = _on_device(samples, device, channels_last=settings.channels_last)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    start = [p.detach().clone() for p in parameters] if proximal_mu > 0 else []
+    optimizer = _optimizer(parameters, settings, lr)
+    loss_of = TASKS[task].loss
+    torch.manual_seed(int(rng.integers(2**63)))  # dropout and the like
+    losses: list[Tensor] = []
+    for batch in _batches(len(samples), settings, rng):
+        index = torch.from_numpy(batch).to(device)
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(module(inputs[index]), targets[index])
+        losses.append(loss.detach())
+        for parameter, origin in zip(parameters, start, strict=False):
+            loss = loss + 0.5 * proximal_mu * (parameter - origin).pow(2).sum()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    an_epoch = -(-len(samples) // settings.batch_size)
+    return float(torch.stack(losses[-an_epoch:]).mean())
+
+
+def evaluate(
+    module: nn.Module, samples: Samples, settings: TrainSettings, *, task: str
+) -> dict[str, float]:
+    """Return the loss and all metrics of a module over all samples."""
+    device = _place(module, settings)
+    module.eval()
+    inputs, targets = _on_device(samples, device, channels_last=settings.channels_last)
+    with torch.no_grad():
+        outputs = [module(part) for part in torch.split(inputs, _EVALUATION_BATCH)]
+    return TASKS[task].measure(torch.cat(outputs), targets)
+
+
+def _place(module: nn.Module, settings: TrainSettings) -> torch.device:
+    """Move a module to the device and memory layout that the settings ask for."""
+    device = pick_device(settings.device)
+    module.to(device)
+    if settings.channels_last:
+        module.to(memory_format=torch.channels_last)
+    return device
+
+
+def _batches(count: int, settings: TrainSettings, rng: np.random.Generator) -> Iterator[Array]:
+    """Yield index batches of the epochs or of the number of steps asked for."""
+
+    def endless() -> Iterator[Array]:
+        while True:
+            order = rng.permutation(count)
+            for at in range(0, count, settings.batch_size):
+                yield order[at : at + settings.batch_size]
+
+    an_epoch = -(-count // settings.batch_size)
+    return islice(endless(), settings.steps or settings.epochs * an_epoch)
+
+
+def _optimizer(
+    parameters: list[torch.nn.Parameter], settings: TrainSettings, lr: float
+) -> torch.optim.Optimizer:
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+
+
+def _on_device(
+    samples: Samples, device: torch.device, *, channels_last: bool
+) -> tuple[Tensor, Tensor]:
+    inputs = torch.from_numpy(np.ascontiguousarray(samples.inputs)).to(device)
+    if channels_last and inputs.ndim == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    return inputs, torch.from_numpy(np.ascontiguousarray(samples.targets)).to(device)

@@ -1,0 +1,69 @@
+"""How a client trains; plain values, so that nothing heavy loads to check them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Local training.
+
+    Parameters
+    ----------
+    optimizer, lr, momentum, weight_decay
+        SGD (with momentum) or Adam (whose betas are torch's).
+    schedule
+        Learning rate over the rounds, see `learning_rate`.
+    lr_min
+        Where `linear` and `cosine` end.
+    lr_decay
+        Factor a round under `exponential`.
+    epochs, steps
+        Local passes over the data; `steps` counts mini-batches instead where it is given.
+    proximal_mu
+        Weight of FedProx' μ/2·‖w − w_received‖²; a strategy that sends its own μ overrules it.
+    device
+        `auto` takes a GPU where there is one.
+    channels_last
+        Memory layout of images and convolution weights during training.
+    """
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: Annotated[float, Gt(0)] = 0.05
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = "constant"
+    lr_min: Annotated[float, Ge(0)] = 0.0
+    lr_decay: Annotated[float, Gt(0), Le(1)] = 0.99
+    epochs: Annotated[int, Ge(1)] = 3
+    steps: Annotated[int, Ge(1)] | None = None
+    batch_size: Annotated[int, Ge(1)] = 16
+    proximal_mu: Annotated[float, Ge(0)] = 0.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    channels_last: bool = False
+
+    def learning_rate(self, round_number: int, rounds: int) -> float:
+        """Return the learning rate of a round, 1 … rounds.
+
+        With u = (round − 1)/(rounds − 1): linear lr + u·(lr_min − lr); cosine
+        lr_min + (lr − lr_min)·(1 + cos πu)/2; exponential lr·lr_decay^(round − 1).
+
+        Examples
+        --------
+        >>> cosine = TrainSettings(lr=0.1, schedule="cosine")
+        >>> [round(cosine.learning_rate(r, 5), 4) for r in (1, 3, 5)]
+        [0.1, 0.05, 0.0]
+        """
+        done = (round_number - 1) / max(rounds - 1, 1)
+        if self.schedule == "linear":
+            return self.lr + done * (self.lr_min - self.lr)
+        if self.schedule == "cosine":
+            return self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * done)) / 2
+        if self.schedule == "exponential":
+            return self.lr * self.lr_decay ** (round_number - 1)
+        return self.lr

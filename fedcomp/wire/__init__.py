@@ -1,0 +1,1 @@
+"""What travels: packets, and how Flower's messages carry them."""

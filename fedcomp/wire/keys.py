@@ -1,0 +1,32 @@
+"""Names that both Flower sides use; they travel with every message, so they are short."""
+
+from __future__ import annotations
+
+RUN_CONFIG = "fedcomp"
+"""Key of Flower's run config under which the job travels as JSON."""
+
+STYPE = "fedcomp.bitstream"
+"""Serialisation type of the one array that holds a packet."""
+
+BLOB = "b"
+"""Name of that array in its record."""
+
+FIELDS = "fc"
+"""The ConfigRecord with what concerns one client: the fields below."""
+
+SITE = "site"
+ROUND_FIELD = "r"
+VERSION = "v"
+NACK = "nack"
+ENCODE_SECONDS = "enc"
+DECODE_SECONDS = "dec"
+TRAIN_SECONDS = "train"
+SECONDS = (ENCODE_SECONDS, DECODE_SECONDS, TRAIN_SECONDS)
+
+ARRAYS = "arrays"
+CONFIG = "config"
+METRICS = "metrics"
+EXAMPLES = "num-examples"
+ROUND = "server-round"
+PROXIMAL_MU = "proximal-mu"
+"""Flower's own names, as its strategies use them."""

@@ -1,0 +1,119 @@
+"""The only place that touches names which Flower does not promise to keep.
+
+Supported: flwr 1.41 and 1.42.  `check` says so before a run starts on anything else.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedcomp.errors import EngineError
+from fedcomp.wire import keys
+
+if TYPE_CHECKING:
+    from flwr.app import Message
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import ServerApp
+
+SUPPORTED = ("1.41", "1.42")
+
+
+def check() -> None:
+    """Raise `EngineError` unless the installed Flower has what this module needs."""
+    found = version("flwr")
+    try:
+        from flwr.common.serde import message_to_proto  # noqa: F401
+        from flwr.simulation.run_simulation import _run_simulation  # noqa: F401
+        from flwr.supercore.task_identity import TaskIdentity  # noqa: F401
+    except ImportError as error:
+        msg = (
+            f"flwr {found} is installed and lacks what is needed here ({error}); supported are"
+            f" versions {' and '.join(SUPPORTED)}: pip install 'flwr[simulation]>=1.41,<1.43'"
+        )
+        raise EngineError(msg) from error
+
+
+def message_bytes(message: Message) -> int:
+    """Return the size of a message in the protobuf form in which Flower sends it."""
+    from flwr.common.serde import message_to_proto
+
+    return int(message_to_proto(message).ByteSize())
+
+
+def set_message_id(message: Message, value: str) -> None:
+    """Name a message, as Flower's own grids do when one is pushed."""
+    message.metadata.__dict__["_message_id"] = value
+
+
+def assume_identity() -> int:
+    """Let this process create messages without a SuperLink; return the run id."""
+    from flwr.supercore.task_identity import TaskIdentity
+
+    run_id = secrets.randbits(62)
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, 1
+    return run_id
+
+
+_APP = """
+[project]
+name = "fedcomp-simulation"
+version = "1.0.0"
+[tool.flwr.app]
+publisher = "fedcomp"
+[tool.flwr.app.components]
+serverapp = "strategies.app:app"
+clientapp = "clients.app:app"
+[tool.flwr.app.config]
+{key} = ""
+"""
+
+
+def simulate(
+    server_app: ServerApp,
+    client_app: ClientApp,
+    nodes: int,
+    *,
+    job: str,
+    backend: dict[str, Any],
+    verbose: bool,
+) -> None:
+    """Run two apps on Flower's simulation engine with one run config on both sides.
+
+    Clients get a run config only where the app comes from a folder: a temporary one that declares
+    the keys.
+    """
+    from flwr.app import Context, RecordDict
+    from flwr.simulation.run_simulation import _run_simulation
+    from flwr.supercore.constant import NOOP_FEDERATION_ID
+    from flwr.supercore.run import Run
+    from flwr.supercore.telemetry import EventType
+
+    run = Run.create_empty(run_id=assume_identity())
+    run.primary_task_id = secrets.randbits(62)
+    run.federation_id = NOOP_FEDERATION_ID
+    run.override_config = {keys.RUN_CONFIG: job}
+    context = Context(
+        run_id=run.run_id,
+        node_id=0,
+        node_config={},
+        state=RecordDict(),
+        run_config={keys.RUN_CONFIG: job},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "pyproject.toml").write_text(_APP.format(key=keys.RUN_CONFIG))
+        _run_simulation(
+            num_supernodes=nodes,
+            exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
+            server_app=server_app,
+            client_app=client_app,
+            server_app_context=context,
+            app_dir=folder,
+            is_app=True,
+            backend_config=backend,
+            run=run,
+            verbose_logging=verbose,
+        )

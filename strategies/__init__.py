@@ -1,0 +1,1 @@
+"""The server side on Flower: the round loop, the compressing grid, server steps, the ServerApp."""

@@ -1,0 +1,79 @@
+"""The ServerApp that every engine runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flwr.serverapp import ServerApp
+
+from fedcomp.link.ledger import Ledger
+from fedcomp.link.server import ServerLink
+from fedcomp.models.base import load_tensors
+from fedcomp.report.runfolder import RunFolder
+from fedcomp.runtime import Hooks
+from fedcomp.settings import Job
+from fedcomp.setup import Setup
+from fedcomp.training.loop import evaluate
+from fedcomp.training.tasks import TASKS
+from fedcomp.wire import keys
+from strategies.build import build_strategy
+from strategies.compressed import Compressed
+from strategies.grid import CompressingGrid
+from strategies.handshake import meet
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+    from flwr.serverapp import Grid
+
+    from fedcomp.tensors import Tensors
+
+
+def make_app(hooks: Hooks | None = None, setup: Setup | None = None) -> ServerApp:
+    """Return the ServerApp.
+
+    Parameters
+    ----------
+    hooks
+        Observers beside the run folder, and the order to stop.
+    setup
+        A job's parts where the process has built them already.
+    """
+    app = ServerApp()
+    given = hooks or Hooks()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        here = setup or Setup(Job.from_json(str(context.run_config[keys.RUN_CONFIG])))
+        serve(grid, here, given)
+
+    return app
+
+
+def serve(grid: Grid, setup: Setup, hooks: Hooks) -> None:
+    """Run a job's rounds on any of Flower's grids."""
+    settings = setup.settings
+    strategy = build_strategy(settings)
+    ledger = Ledger(setup.manifest)
+    link = ServerLink(setup.session, setup.initial)
+    timeout = settings.engine.start_timeout
+    sites = meet(grid, settings.clients, ledger, hooks.stop, timeout)
+    task = setup.dataset.task
+
+    def measure(model: Tensors) -> dict[str, float]:
+        load_tensors(setup.module, model)
+        return evaluate(setup.module, setup.dataset.test, settings.train, task=task)
+
+    Compressed(
+        strategy,
+        grid=CompressingGrid(grid, link, ledger, sites, hooks.stop),
+        link=link,
+        ledger=ledger,
+        step=settings.server_step.create(setup),
+        settings=settings,
+        evaluate=measure,
+        observers=[RunFolder(setup.job, Path(setup.job.folder)), *hooks.observers],
+    ).start(TASKS[task].metric)
+
+
+app = make_app()

@@ -1,0 +1,58 @@
+"""Making Flower's strategies from settings."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any
+
+from flwr.serverapp.strategy import Strategy
+
+from fedcomp.errors import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from fedcomp.settings import Settings
+
+
+def build_strategy(settings: Settings) -> Strategy:
+    """Return the aggregator; raise `ConfigError` where its class or arguments are wrong.
+
+    The share of clients is passed so that Flower's `int(nodes × fraction)` gives exactly the
+    number that `Settings.clients_per_round` states.
+    """
+    path = settings.strategy.target
+    cls = _find(path)
+    asked, nodes = settings.clients_per_round, settings.clients
+    arguments: dict[str, Any] = {
+        "fraction_train": 1.0 if asked == nodes else (asked + 0.5) / nodes,
+        **settings.strategy.options,
+    }
+    accepted = signature(cls).parameters
+    if not any(p.kind is Parameter.VAR_KEYWORD for p in accepted.values()):
+        unknown = [name for name in arguments if name not in accepted]
+        if unknown:
+            raise ConfigError(
+                f"strategy.{name}: {path} takes no such argument{suggest(name, accepted)}"
+                for name in unknown
+            )
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        msg = f"strategy: {path} refuses its arguments: {error}"
+        raise ConfigError(msg) from error
+
+
+def _find(path: str) -> type[Strategy]:
+    module, _, name = path.rpartition(".")
+    try:
+        cls = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        msg = (
+            f"strategy._target_={path}: cannot be imported ({error}); it names a class by its full"
+            " path, such as flwr.serverapp.strategy.FedAvg"
+        )
+        raise ConfigError(msg) from error
+    if not (isinstance(cls, type) and issubclass(cls, Strategy)):
+        msg = f"strategy._target_={path}: is not a flwr.serverapp.strategy.Strategy"
+        raise ConfigError(msg)
+    return cls

@@ -1,0 +1,178 @@
+"""The round loop: any Flower strategy with both directions compressed.
+
+configure → exchange → aggregate → server step → publish → evaluate P
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from flwr.app import ConfigRecord, MetricRecord
+
+from fedcomp import seeds
+from fedcomp.errors import RoundError
+from fedcomp.report.observer import RoundResult, RunStart
+from fedcomp.wire import keys
+from fedcomp.wire.records import from_record, to_record
+from strategies.exchange import join, split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from flwr.app import Message
+    from flwr.serverapp.strategy import Strategy
+
+    from fedcomp.link.ledger import Ledger
+    from fedcomp.link.server import ServerLink
+    from fedcomp.methods import ServerStep
+    from fedcomp.report.observer import Observer
+    from fedcomp.settings import Settings
+    from fedcomp.tensors import Tensors
+    from strategies.exchange import Exchange
+    from strategies.grid import CompressingGrid
+
+log = logging.getLogger(__name__)
+
+
+class Compressed:
+    """Runs a strategy's rounds over a link.
+
+    Parameters
+    ----------
+    strategy
+        Any of Flower's: its own `configure_*` and `aggregate_*` are called.
+    grid, link, ledger
+        The compressing grid, and what it sends and books with.
+    step
+        What the method does to each aggregate.
+    evaluate
+        Measures a model on the test set.
+    observers
+        Told of every round.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        grid: CompressingGrid,
+        link: ServerLink,
+        ledger: Ledger,
+        step: ServerStep,
+        settings: Settings,
+        evaluate: Callable[[Tensors], dict[str, float]],
+        observers: Sequence[Observer],
+    ) -> None:
+        self._strategy = strategy
+        self._grid = grid
+        self._link = link
+        self._ledger = ledger
+        self._step = step
+        self._settings = settings
+        self._evaluate = evaluate
+        self._observers = observers
+        self._manifest = link.session.manifest
+
+    def start(self, metric: str) -> None:
+        """Run all rounds; observers see the end of the run however it comes."""
+        start = RunStart(self._manifest.elements, metric, self._ledger)
+        for observer in self._observers:
+            observer.on_start(start)
+        try:
+            self._tell(RoundResult(0, self._evaluate(self._link.public), self._ledger.take()))
+            for number in range(1, self._settings.rounds + 1):
+                self._tell(self._round(number))
+        finally:
+            for observer in self._observers:
+                observer.on_end(self._link.public)
+
+    def _tell(self, result: RoundResult) -> None:
+        for observer in self._observers:
+            observer.on_round(result)
+
+    def _round(self, number: int) -> RoundResult:
+        began = time.perf_counter()
+        exchange, model, encode_seconds = self._train(number)
+        metrics = {**self._evaluate(model), **self._evaluate_federated(number)}
+        return RoundResult(
+            round=number,
+            metrics=metrics,
+            entries=self._ledger.take(),
+            clients=len(exchange.replies),
+            failures=len(exchange.failures),
+            encode_seconds=exchange.seconds[keys.ENCODE_SECONDS] + encode_seconds,
+            decode_seconds=exchange.seconds[keys.DECODE_SECONDS],
+            train_seconds=exchange.seconds[keys.TRAIN_SECONDS],
+            wall_seconds=time.perf_counter() - began,
+        )
+
+    def _train(self, number: int) -> tuple[Exchange, Tensors, float]:
+        """Exchange, aggregate and publish; return the account and the new public model."""
+        exchange = self._grid.open(number, "train")
+        record = to_record(split(self._link.exact, self._manifest)[0])
+        with self._seeded("train", number):
+            messages = self._strategy.configure_train(number, record, ConfigRecord(), self._grid)
+        replies = self._exchange(messages)
+        self._guard(exchange, replies)
+        self._ledger.trained(len(replies))
+        aggregate, found = self._strategy.aggregate_train(number, replies)
+        if aggregate is None:
+            msg = f"round {number}: strategy {type(self._strategy).__name__} returned no model"
+            raise RoundError(msg)
+        examples = {
+            site: float(reply.content.metric_records[keys.METRICS][keys.EXAMPLES])  # type: ignore[arg-type]
+            for site, reply in exchange.replies.items()
+        }
+        model = join(from_record(aggregate), exchange, examples, self._link.exact)
+        model, side = self._step.after_aggregate(model, exchange.side, _scalars(found), number)
+        began = time.perf_counter()
+        self._link.publish(model, number, side)
+        return exchange, self._link.public, time.perf_counter() - began
+
+    def _evaluate_federated(self, number: int) -> dict[str, float]:
+        """Let the strategy evaluate the new version at clients where it wants to."""
+        self._grid.open(number, "evaluate")
+        record = to_record(split(self._link.exact, self._manifest)[0])
+        with self._seeded("evaluate", number):
+            messages = list(
+                self._strategy.configure_evaluate(number, record, ConfigRecord(), self._grid)
+            )
+        if not messages:
+            return {}
+        found = self._strategy.aggregate_evaluate(number, self._exchange(messages))
+        return {f"federated_{name}": value for name, value in _scalars(found).items()}
+
+    def _exchange(self, messages: Iterable[Message]) -> list[Message]:
+        return self._grid.send_and_receive(messages, timeout=self._settings.engine.round_timeout)
+
+    def _guard(self, exchange: Exchange, replies: list[Message]) -> None:
+        """Refuse to go on with too few replies: a dead worker must not look like a result."""
+        least = self._settings.engine.min_results
+        if len(replies) >= least:
+            return
+        reason = next(iter(exchange.failures.values()), "no client was asked").strip()
+        msg = (
+            f"round {exchange.round}: {len(replies)} valid replies, engine.min_results asks for"
+            f" {least}; {len(exchange.failures)} clients failed, the first with: {reason}"
+        )
+        raise RoundError(msg)
+
+    @contextmanager
+    def _seeded(self, purpose: str, number: int) -> Iterator[None]:
+        """Seed Python's global generator, from which Flower samples clients, for one call."""
+        state = random.getstate()
+        random.seed(seeds.seed_from(self._settings.seed, purpose, number))
+        try:
+            yield
+        finally:
+            random.setstate(state)
+
+
+def _scalars(record: MetricRecord | None) -> dict[str, float]:
+    if record is None:
+        return {}
+    return {name: float(value) for name, value in record.items() if not isinstance(value, list)}

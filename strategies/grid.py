@@ -1,0 +1,203 @@
+"""The server's seam to Flower: a grid that compresses what passes through it.
+
+It wraps any grid and looks like one, so that any strategy works behind it: messages leave as
+packets, replies come back as the arrays that the strategy expects.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fedcomp.errors import BitstreamError, LinkError, RunInterrupted
+from fedcomp.wire import keys
+from fedcomp.wire.private import message_bytes
+from fedcomp.wire.records import blob_of, blob_record, to_record
+from strategies.exchange import Exchange, Sizes, split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from threading import Event
+
+    from fedcomp.link.ledger import Ledger, Purpose
+    from fedcomp.link.server import ServerLink
+
+POLL_SECONDS = 0.01
+
+
+class CompressingGrid(Grid):
+    """Send packets instead of arrays, and book every one of them.
+
+    Parameters
+    ----------
+    inner
+        Flower's grid.
+    link
+        The server's end of all links.
+    sites
+        Which site a node is, in the order in which strategies are to see them.
+    stop
+        Set when the run is to end now.
+    """
+
+    def __init__(
+        self, inner: Grid, link: ServerLink, ledger: Ledger, sites: Mapping[int, str], stop: Event
+    ) -> None:
+        self._inner = inner
+        self._link = link
+        self._ledger = ledger
+        self._sites = dict(sites)
+        self._stop = stop
+        self._pending: dict[str, Message] = {}
+        self._resent: dict[str, str] = {}
+        self.exchange = Exchange(ledger, 0, "train")
+
+    def open(self, round_number: int, purpose: Purpose) -> Exchange:
+        """Begin the account of one exchange; replies to earlier ones are not waited for."""
+        self._pending.clear()
+        self._resent.clear()
+        self.exchange = Exchange(self._ledger, round_number, purpose)
+        return self.exchange
+
+    def set_run(self, run: Any) -> None:
+        """Pass on to Flower's grid."""
+        self._inner.set_run(run)
+
+    @property
+    def run(self) -> Any:
+        """The run as Flower's grid knows it."""
+        return self._inner.run
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        """Pass on to Flower's grid."""
+        return self._inner.create_message(*args, **kwargs)
+
+    def get_nodes(self) -> Any:
+        """Pass on to Flower's grid."""
+        return self._inner.get_nodes()
+
+    def get_node_ids(self) -> list[int]:
+        """Return the connected nodes in the order of their sites."""
+        connected = set(self._inner.get_node_ids())
+        return [node for node in self._sites if node in connected]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Send each message with a packet in place of its arrays."""
+        requests = list(messages)
+        packed = [self._pack(request) for request in requests]
+        identifiers = list(self._inner.push_messages(packed))
+        self._pending.update(zip(identifiers, requests, strict=True))
+        return identifiers
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the valid replies that have arrived, decoded."""
+        wanted = [self._resent.get(identifier, identifier) for identifier in message_ids]
+        valid = []
+        for reply in self._inner.pull_messages([i for i in wanted if i in self._pending]):
+            request = self._pending.pop(reply.metadata.reply_to_message_id)
+            if self._receive(request, reply):
+                valid.append(reply)
+        return valid
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Exchange messages; return the valid replies in the order of their sites."""
+        identifiers = self.push_messages(messages)
+        deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+        while self._pending and time.monotonic() < deadline:
+            if self._stop.is_set():
+                raise RunInterrupted
+            before = len(self._pending)
+            self.pull_messages(identifiers)
+            if len(self._pending) == before:
+                time.sleep(POLL_SECONDS)
+        for request in self._pending.values():
+            self.exchange.fail(self._site(request), f"no answer within {timeout} s")
+        replies = self.exchange.replies
+        return [replies[site] for site in self._sites.values() if site in replies]
+
+    def _site(self, request: Message) -> str:
+        return self._sites[request.metadata.dst_node_id]
+
+    def _pack(self, request: Message) -> Message:
+        """Build the message that travels; the request's content is shared by all clients."""
+        records = list(request.content.array_records.items())
+        if len(records) != 1:
+            msg = f"a strategy's message carries one array record, this one {len(records)}"
+            raise LinkError(msg)
+        site = self._site(request)
+        sent = self._link.downlink(site)
+        content = RecordDict(dict(request.content.items()))
+        content[records[0][0]] = blob_record(sent.blob)
+        content[keys.FIELDS] = ConfigRecord({keys.ROUND_FIELD: self.exchange.round})
+        meta = request.metadata
+        message = Message(
+            content, meta.dst_node_id, meta.message_type, ttl=meta.ttl, group_id=meta.group_id
+        )
+        sizes = Sizes(message_bytes(message), sent.payload_bytes, len(sent.blob), sent.side_bytes)
+        self.exchange.book(site, "downlink", sent.kind, sent.codec, sizes)
+        return message
+
+    def _receive(self, request: Message, reply: Message) -> bool:
+        """Decode a reply in place; tell whether the strategy may have it."""
+        site = self._site(request)
+        if reply.has_error():
+            self._link.forget(site)  # whatever it holds now, it gets a packet that stands alone
+            self.exchange.fail(site, reply.error.reason or "an error without a reason")
+            return False
+        size = message_bytes(reply)
+        fields = reply.content.config_records.get(keys.FIELDS, ConfigRecord())
+        if keys.NACK in fields:
+            self.exchange.book(site, "uplink", "nack", "", Sizes(size))
+            refused = reply.metadata.reply_to_message_id
+            return self._send_keyframe(site, request, refused, str(fields[keys.NACK]))
+        try:
+            self._accept(site, reply, fields, size)
+        except (BitstreamError, KeyError, TypeError, ValueError) as error:
+            self.exchange.fail(site, f"the reply is refused: {error}")
+            return False
+        return True
+
+    def _send_keyframe(self, site: str, request: Message, refused: str, reason: str) -> bool:
+        """Answer a NACK at once, in the same exchange; a second one is a failure."""
+        if site in self.exchange.keyframed:
+            self.exchange.fail(site, f"the client refuses a keyframe too: {reason}")
+            return False
+        self.exchange.keyframed.add(site)
+        self._link.forget(site)
+        (self._resent[refused],) = self.push_messages([request])
+        return False
+
+    def _accept(self, site: str, reply: Message, fields: ConfigRecord, size: int) -> None:
+        """Replace a reply's packet by what the strategy expects, and book it either way."""
+        began = time.perf_counter()
+        seconds = {k: float(fields[k]) for k in keys.SECONDS if k in fields}  # type: ignore[arg-type]
+        codec, sizes, kind = self._link.session.uplink, Sizes(size), "message"
+        content = RecordDict({k: r for k, r in reply.content.items() if k != keys.FIELDS})
+        try:
+            for key, record in list(content.array_records.items()):
+                blob = blob_of(record)
+                sizes, kind = Sizes(size, packet=len(blob)), "refused"
+                received = self._link.uplink(site, blob, self.exchange.round)
+                sizes = Sizes(size, received.payload_bytes, len(blob), received.side_bytes)
+                kind = codec.mode
+                part, self.exchange.buffers[site] = split(
+                    received.model, self._link.session.manifest
+                )
+                content[key] = to_record(part)
+                self.exchange.side[site] = received.side
+            self._link.confirm(site, bytes(fields[keys.VERSION]))  # type: ignore[arg-type]
+        finally:
+            spent = seconds.get(keys.ENCODE_SECONDS, 0.0)
+            self.exchange.book(
+                site, "uplink", kind, codec.name if sizes.packet else "", sizes, spent
+            )
+        for key, value in seconds.items():
+            self.exchange.seconds[key] += value
+        self.exchange.seconds[keys.DECODE_SECONDS] += time.perf_counter() - began
+        reply.content = content
+        self.exchange.replies[site] = reply
