@@ -23,11 +23,14 @@ from fedcomp.wire import keys
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flwr.clientapp.typing import ClientAppCallable
+
 
 @lru_cache(maxsize=1)
-def setup_of(job: str) -> Setup:
-    """Build a job's parts once a process."""
-    return Setup(Job.from_json(job))
+def read_job(text: str) -> tuple[Job, Setup]:
+    """Read a job once a process, and build its parts there."""
+    job = Job.from_json(text)
+    return job, Setup(job.settings)
 
 
 def make_app(store: StateStore | None = None, setup: Setup | None = None) -> ClientApp:
@@ -38,28 +41,27 @@ def make_app(store: StateStore | None = None, setup: Setup | None = None) -> Cli
     store
         Where clients keep their state; by default files in the run folder.
     setup
-        A job's parts where the process has built them already.
+        The run's parts where the process has built them already.
     """
 
-    def parts(context: Context) -> Setup:
-        return setup or setup_of(str(context.run_config[keys.RUN_CONFIG]))
+    def parts(context: Context) -> tuple[Job, Setup]:
+        job, own = read_job(str(context.run_config[keys.RUN_CONFIG]))
+        return job, setup or own
 
     def link(context: Context) -> ClientLink:
-        here = parts(context)
-        states = store or FileStateStore(Path(here.job.folder) / "state")
-        return ClientLink(here.session, site_of(context), states, lambda: here.initial)
+        job, here = parts(context)
+        states = store or FileStateStore(Path(job.folder) / "state")
+        session = here.session(job.run_id)
+        return ClientLink(session, site_of(context), states, lambda: here.initial)
+
+    def with_setup(function: Callable[[Message, Context, Setup], Message]) -> ClientAppCallable:
+        return lambda message, context: function(message, context, parts(context)[1])
 
     app = ClientApp(mods=[CompressionMod(link, arrays=False)])
     app.query()(introduce)
-    app.train()(_bind(train, parts))
-    app.evaluate()(_bind(evaluate, parts))
+    app.train()(with_setup(train))
+    app.evaluate()(with_setup(evaluate))
     return app
-
-
-def _bind(
-    function: Callable[[Message, Context, Setup], Message], parts: Callable[[Context], Setup]
-) -> Callable[[Message, Context], Message]:
-    return lambda message, context: function(message, context, parts(context))
 
 
 def site_of(context: Context) -> str:

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
-from fedcomp.errors import ConfigError, FedcompError, RunInterrupted
+from fedcomp.errors import ConfigError, DataError, FedcompError, RunInterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from fedcomp.setup import Setup
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -43,6 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = EXIT_USAGE
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """Exit, also where Flower or Ray left threads behind that would wait for hours."""
+    from threading import enumerate as threads
+    from threading import main_thread
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(not thread.daemon and thread is not main_thread() for thread in threads()):
+        os._exit(code)
     sys.exit(code)
 
 
@@ -68,12 +84,36 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     _check_packages()
     _set_environment()
+    from fedcomp.engines.logs import logging_to
+
+    with logging_to(None, verbose=False):
+        setup = prepare(config)
     outcome: list[int] = []
-    run_hydra(overrides, lambda config, folder: outcome.append(run(config, folder)))
+    run_hydra(overrides, lambda config, folder: outcome.append(run(config, folder, setup)))
     return outcome[0] if outcome else EXIT_FAILED
 
 
-def run(config: dict[str, Any], folder: str) -> int:
+def prepare(config: dict[str, Any]) -> Setup:
+    """Build everything that can be wrong in a configuration, before anything is started."""
+    from importlib import import_module
+
+    from fedcomp.settings import parse
+    from fedcomp.setup import Setup
+    from fedcomp.wire import private
+
+    private.check()
+    settings = parse(config)
+    settings.engine.check()
+    setup = Setup(settings)
+    try:
+        import_module("strategies.build").build_strategy(settings)
+        setup.check()
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    return setup
+
+
+def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
     """Run one composed configuration in a folder; return the exit code."""
     from rich.console import Console
 
@@ -86,21 +126,21 @@ def run(config: dict[str, Any], folder: str) -> int:
     code = 0
     with logging_to(place / "run.log", verbose=config["verbose"]):
         try:
-            _execute(config, folder, console)
+            _execute(config, folder, setup, console)
         except (KeyboardInterrupt, RunInterrupted):
             console.print("interrupted")
             code = EXIT_INTERRUPTED
-        except ConfigError:
-            raise
         except FedcompError as error:
-            errors.print(f"fedcomp: {error}", style="red", markup=False, highlight=False)
+            errors.print(
+                f"fedcomp: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+            )
             code = EXIT_FAILED
     if (place / "summary.json").is_file():
         console.print(closing(shown))
     return code
 
 
-def _execute(config: dict[str, Any], folder: str, console: Any) -> None:
+def _execute(config: dict[str, Any], folder: str, setup: Setup, console: Console) -> None:
     import secrets
 
     from fedcomp.report.progress import Progress
@@ -109,7 +149,7 @@ def _execute(config: dict[str, Any], folder: str, console: Any) -> None:
 
     job = Job(config, secrets.token_hex(8), folder)
     console.print(f"{job.settings.method.name} on {job.settings.dataset.name}")
-    job.settings.engine.run(job, Hooks([Progress(job.settings, console)]))
+    job.settings.engine.run(job, setup, Hooks([Progress(job.settings, console)]))
 
 
 def _check_packages() -> None:

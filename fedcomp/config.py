@@ -165,7 +165,7 @@ def _key_is_known(
         known = [str(key) for key in node] if OmegaConf.is_dict(node) else []
         if part not in known:
             path = ".".join((*parents, last)[: depth + 1])
-            allowed = known + ([*groups] if depth == 0 else [])
+            allowed = {*known, *(groups if depth == 0 else ())}
             problems.append(
                 f"{override.input_line}: there is no key {path}{suggest(part, allowed)}"
             )

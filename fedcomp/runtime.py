@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Gt
 
+from fedcomp.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fedcomp.report.observer import Observer
     from fedcomp.settings import Job
+    from fedcomp.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,17 @@ class EngineSettings(ABC):
     round_timeout: Annotated[float, Gt(0)] = 3600.0
     cpus_per_client: Annotated[int, Ge(1)] = 1
 
+    def check(self) -> None:
+        """Refuse what this machine cannot give."""
+        if self.cpus_per_client > (cores := cpu_count()):
+            msg = (
+                f"engine.cpus_per_client={self.cpus_per_client}: this machine has {cores} cores;"
+                " lower it"
+            )
+            raise ConfigError(msg)
+
     @abstractmethod
-    def run(self, job: Job, hooks: Hooks) -> None:
+    def run(self, job: Job, setup: Setup, hooks: Hooks) -> None:
         """Run the job to its end, or raise."""
 
 

@@ -1,4 +1,4 @@
-"""What both ends build from a job: data, model, version 0, session."""
+"""What both ends build from the same settings: data, partition, model, version 0."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fedcomp.data.base import Dataset
-    from fedcomp.settings import Job
+    from fedcomp.settings import Settings
     from fedcomp.tensors import Array, Manifest, Tensors
 
 
 class Setup:
-    """A job's parts, each built when first asked for and then kept."""
+    """The parts of a run, each built when first asked for and then kept."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.settings = job.settings
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -70,14 +69,13 @@ class Setup:
 
         return manifest_of(self.module)
 
-    @cached_property
-    def session(self) -> Session:
-        """What both ends of every link agree on."""
+    def session(self, run_id: str) -> Session:
+        """Return what both ends of every link of a run agree on."""
         settings = self.settings
-        return Session(
-            self.manifest, self.job.run_id, settings.seed, settings.uplink, settings.downlink
-        )
+        return Session(self.manifest, run_id, settings.seed, settings.uplink, settings.downlink)
 
     def check(self) -> None:
         """Build all parts, so that what cannot work fails before anything is started."""
-        _ = self.partition, self.initial, self.session
+        from fedcomp.training.loop import pick_device
+
+        _ = self.partition, self.initial, pick_device(self.settings.train.device)

@@ -37,25 +37,25 @@ def make_app(hooks: Hooks | None = None, setup: Setup | None = None) -> ServerAp
     hooks
         Observers beside the run folder, and the order to stop.
     setup
-        A job's parts where the process has built them already.
+        The run's parts where the process has built them already.
     """
     app = ServerApp()
     given = hooks or Hooks()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        here = setup or Setup(Job.from_json(str(context.run_config[keys.RUN_CONFIG])))
-        serve(grid, here, given)
+        job = Job.from_json(str(context.run_config[keys.RUN_CONFIG]))
+        serve(grid, job, setup or Setup(job.settings), given)
 
     return app
 
 
-def serve(grid: Grid, setup: Setup, hooks: Hooks) -> None:
+def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
     """Run a job's rounds on any of Flower's grids."""
-    settings = setup.settings
+    settings = job.settings
     strategy = build_strategy(settings)
     ledger = Ledger(setup.manifest)
-    link = ServerLink(setup.session, setup.initial)
+    link = ServerLink(setup.session(job.run_id), setup.initial)
     timeout = settings.engine.start_timeout
     sites = meet(grid, settings.clients, ledger, hooks.stop, timeout)
     task = setup.dataset.task
@@ -72,7 +72,7 @@ def serve(grid: Grid, setup: Setup, hooks: Hooks) -> None:
         step=settings.server_step.create(setup),
         settings=settings,
         evaluate=measure,
-        observers=[RunFolder(setup.job, Path(setup.job.folder)), *hooks.observers],
+        observers=[RunFolder(job, Path(job.folder)), *hooks.observers],
     ).start(TASKS[task].metric)
 
 

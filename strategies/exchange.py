@@ -67,8 +67,9 @@ class Exchange:
             add(purpose, 0, sizes.side, 0, 0.0)
 
     def fail(self, site: str, reason: str) -> None:
-        """Note that a site gave no usable reply."""
-        self.failures[site] = reason
+        """Note that a site gave no usable reply; of a traceback only the last line is kept."""
+        lines = [line.strip() for line in reason.splitlines() if line.strip()]
+        self.failures[site] = lines[-1] if lines else "no reason was given"
         log.warning("round %d: site %s failed: %s", self.round, site, reason)
 
 

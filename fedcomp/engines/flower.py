@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib import import_module
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge
@@ -11,13 +13,20 @@ from flwr.clientapp import ClientApp
 
 from fedcomp.errors import ConfigError, EngineError, FedcompError, RunInterrupted
 from fedcomp.runtime import EngineSettings, Hooks, cpu_count
-from fedcomp.setup import Setup
 from fedcomp.wire import private
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from flwr.app import Context, Message
 
     from fedcomp.settings import Job
+    from fedcomp.setup import Setup
+
+
+log = logging.getLogger(__name__)
+
+_STOP_SECONDS = 3.0
 
 
 class ImportedApp(ClientApp):
@@ -46,40 +55,73 @@ class FlowerEngine(EngineSettings):
     gpus_per_client: Annotated[float, Ge(0)] = 0.0
     max_parallel: Annotated[int, Ge(1)] | None = None
 
-    def run(self, job: Job, hooks: Hooks) -> None:
+    def run(self, job: Job, setup: Setup, hooks: Hooks) -> None:
         """Run the job to its end, or raise."""
-        backend = self._backend(cpu_count())
-        server_app = import_module("strategies.app").make_app(hooks, Setup(job))
-        try:
-            private.simulate(
-                server_app,
-                ImportedApp(),
-                job.settings.clients,
-                job=job.to_json(),
-                backend=backend,
-                verbose=job.settings.verbose,
-            )
-        except (FedcompError, RunInterrupted):
-            raise
-        except RuntimeError as error:
-            hooks.stop.set()
-            cause = error.__cause__ or error
-            msg = f"Flower's simulation broke down: {cause}; see run.log in {job.folder}"
-            raise EngineError(msg) from error
+        backend = self._backend(verbose=job.settings.verbose)
+        failure: list[Exception] = []
 
-    def _backend(self, cores: int) -> dict[str, Any]:
-        """Return Flower's backend settings; refuse what the machine cannot give."""
-        if self.cpus_per_client > cores:
+        def simulate() -> None:
+            try:
+                private.simulate(
+                    import_module("strategies.app").make_app(hooks, setup),
+                    ImportedApp(),
+                    job.settings.clients,
+                    job=job.to_json(),
+                    backend=backend,
+                    verbose=job.settings.verbose,
+                )
+            except Exception as error:
+                failure.append(error)
+
+        thread = Thread(target=simulate, daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(0.1)
+        except KeyboardInterrupt:
+            hooks.stop.set()
+            thread.join(_STOP_SECONDS)  # a client that is still training is left to its fate
+            raise
+        if failure:
+            hooks.stop.set()  # the server app may still be waiting for clients
+            self._explain(failure[0], job)
+
+    @staticmethod
+    def _explain(error: Exception, job: Job) -> NoReturn:
+        if isinstance(error, FedcompError | RunInterrupted) or not isinstance(error, RuntimeError):
+            raise error
+        cause = error.__cause__
+        while cause is not None and cause.__cause__ is not None:
+            cause = cause.__cause__
+        log.error("Flower's simulation broke down", exc_info=error)
+        msg = f"Flower's simulation broke down: {cause or error}; see {job.folder}/run.log"
+        raise EngineError(msg) from error
+
+    def check(self) -> None:
+        """Refuse what this machine cannot give; Ray would crash half a minute later."""
+        super().check()
+        from torch.cuda import device_count
+
+        if self.gpus_per_client > device_count():
             msg = (
-                f"engine.cpus_per_client={self.cpus_per_client}: this machine has {cores} cores;"
-                " lower it"
+                f"engine.gpus_per_client={self.gpus_per_client:g}: this machine has"
+                f" {device_count()} GPUs; lower it"
             )
             raise ConfigError(msg)
-        parallel = min(self.max_parallel or cores, cores // self.cpus_per_client)
+
+    def _backend(self, *, verbose: bool) -> dict[str, Any]:
+        """Return Flower's backend settings: as many clients at a time as the cores allow."""
+        most = cpu_count() // self.cpus_per_client
+        parallel = min(self.max_parallel or most, most)
         return {
             "client_resources": {
                 "num_cpus": self.cpus_per_client,
                 "num_gpus": self.gpus_per_client,
             },
-            "init_args": {"num_cpus": parallel * self.cpus_per_client, "include_dashboard": False},
+            "init_args": {
+                "num_cpus": parallel * self.cpus_per_client,
+                "include_dashboard": False,
+                "log_to_driver": verbose,
+                "logging_level": "WARNING" if verbose else "ERROR",
+            },
         }

@@ -9,9 +9,7 @@ from uuid import uuid4
 
 from fedcomp.link.stores import MemoryStateStore
 from fedcomp.runtime import EngineSettings, Hooks, limit_threads
-from fedcomp.setup import Setup
-from fedcomp.wire import keys
-from fedcomp.wire.private import assume_identity, set_message_id
+from fedcomp.wire import keys, private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
 
     from fedcomp.settings import Job
+    from fedcomp.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,14 @@ class InlineEngine(EngineSettings):
 
     name: ClassVar[str] = "inline"
 
-    def run(self, job: Job, hooks: Hooks) -> None:
+    def run(self, job: Job, setup: Setup, hooks: Hooks) -> None:
         """Run the job to its end, or raise."""
         from flwr.app import Context, RecordDict
 
         limit_threads(self.cpus_per_client)
-        setup = Setup(job)
         client_app = import_module("clients.app").make_app(MemoryStateStore(), setup)
         server_app = import_module("strategies.app").make_app(hooks, setup)
-        run_id = assume_identity()
+        run_id = private.assume_identity()
         config = {keys.RUN_CONFIG: job.to_json()}
 
         def context(node: int, **node_config: int) -> Context:
@@ -78,7 +76,7 @@ def _grid(client_app: ClientApp, contexts: dict[int, Context]) -> Any:
         def push_messages(self, messages: Iterable[Message]) -> list[str]:
             identifiers = []
             for message in messages:
-                set_message_id(message, str(uuid4()))
+                private.set_message_id(message, str(uuid4()))
                 self._replies[message.metadata.message_id] = self._answer(message)
                 identifiers.append(message.metadata.message_id)
             return identifiers
@@ -98,12 +96,12 @@ def _grid(client_app: ClientApp, contexts: dict[int, Context]) -> Any:
             content = RecordDict(dict(message.content.items()))  # the app replaces records in it
             meta = message.metadata
             copy = Message(content, meta.dst_node_id, meta.message_type)
-            set_message_id(copy, meta.message_id)
+            private.set_message_id(copy, meta.message_id)
             try:
                 reply = client_app(copy, contexts[meta.dst_node_id])
             except Exception as error:
                 reply = Message(Error(0, f"{type(error).__name__}: {error}"), reply_to=copy)
-            set_message_id(reply, str(uuid4()))
+            private.set_message_id(reply, str(uuid4()))
             return reply
 
     return InlineGrid()

@@ -16,14 +16,14 @@ _THEIRS = ("flwr", "ray", "py.warnings")
 
 
 @contextmanager
-def logging_to(path: Path, *, verbose: bool) -> Iterator[None]:
-    """Write the messages of all packages to `path` while the context lasts.
+def logging_to(path: Path | None, *, verbose: bool) -> Iterator[None]:
+    """Write the messages of all packages to a file, or drop them, while the context lasts.
 
     Flower's logger has a handler of its own and passes messages on, which prints each line twice
     where the root logger has one as well; here it keeps its handler only if `verbose`.
     """
     import_module("flwr.common")  # it sets up its logger when it is imported
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = logging.FileHandler(path, encoding="utf-8") if path else logging.NullHandler()
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     before = {name: _state(logging.getLogger(name)) for name in (*_OURS, *_THEIRS)}
     for name in (*_OURS, *_THEIRS):

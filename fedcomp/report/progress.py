@@ -40,7 +40,8 @@ class Progress:
         if self._live is not None:
             self._live.update(self._view(result, cells))
         else:
-            self._console.print("  ".join(f"{name} {value}" for name, value in cells.items()))
+            line = "  ".join(f"{name} {value}" for name, value in cells.items())
+            self._console.print(line, soft_wrap=True, highlight=False)
 
     def on_end(self, model: Tensors) -> None:  # noqa: ARG002
         """Leave the last state standing."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fedcomp.errors import ConfigError
 from fedcomp.training.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ def pick_device(wanted: str) -> torch.device:
     """Return the device that `auto`, `cpu` or `cuda` stands for on this machine."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        msg = "train.device=cuda: torch finds no GPU here; use train.device=cpu or auto"
+        raise ConfigError(msg)
     return torch.device(wanted)
 
 
