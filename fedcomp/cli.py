@@ -51,13 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _leave(code: int) -> None:
-    """Exit, also where Flower or Ray left threads behind that would wait for hours."""
+    """Exit, at once after an interruption or where Flower left threads that wait for hours."""
     from threading import enumerate as threads
     from threading import main_thread
 
     sys.stdout.flush()
     sys.stderr.flush()
-    if any(not thread.daemon and thread is not main_thread() for thread in threads()):
+    if code == EXIT_INTERRUPTED or any(not thread.daemon and thread is not main_thread() for thread in threads()):
         os._exit(code)
     sys.exit(code)
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from fedcomp.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 T = TypeVar("T")
 
@@ -40,10 +37,10 @@ class Registry(Generic[T]):
         """Add an entry, or the place where it is to be found."""
         self._entries[name] = entry
 
-    def names(self) -> Iterator[str]:
+    def names(self) -> list[str]:
         """Return all known names, in alphabetical order."""
         self._read_entry_points()
-        return iter(sorted(self._entries))
+        return sorted(self._entries)
 
     def get(self, name: str) -> T:
         """Return the entry of that name."""

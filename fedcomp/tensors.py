@@ -72,6 +72,12 @@ class Manifest:
         return sum(spec.size for spec in self.specs)
 
     @cached_property
+    def parameters(self) -> int:
+        """Number of values that training changes: buffers and counters are none."""
+        fixed = (Kind.BUFFER, Kind.COUNTER)
+        return sum(spec.size for spec in self.specs if spec.kind not in fixed)
+
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of all names, shapes, dtypes and kinds."""
         lines = [f"{s.name}|{s.shape}|{s.dtype}|{s.kind}" for s in self.specs]

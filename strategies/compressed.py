@@ -79,7 +79,7 @@ class Compressed:
 
     def start(self, metric: str) -> None:
         """Run all rounds; observers see the end of the run however it comes."""
-        start = RunStart(self._manifest.elements, metric, self._ledger)
+        start = RunStart(self._manifest.parameters, metric, self._ledger)
         for observer in self._observers:
             observer.on_start(start)
         try:

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fedcomp.codecs import CODECS, Codec
+from fedcomp.codecs.cast import Cast
+from fedcomp.codecs.none import NoCompression
+from fedcomp.errors import BitstreamError, CodecError, UnknownNameError
+from tests.common import awkward_tensors, check_codec, check_golden, context_for, equal
+from tests.golden_files import CODECS as GOLDEN_CODECS
+
+ALL = [NoCompression(), Cast(), Cast(mode="absolute"), Cast(dtype="bf16")]
+
+
+@pytest.mark.parametrize("codec", ALL, ids=str)
+def test_contract(codec: Codec) -> None:
+    check_codec(codec)
+
+
+@pytest.mark.parametrize("name", GOLDEN_CODECS)
+def test_golden(name: str) -> None:
+    check_golden(GOLDEN_CODECS[name], name)
+
+
+def test_every_registered_codec_is_tested() -> None:
+    assert {codec.name for codec in ALL} == set(CODECS.names())
+
+
+def test_none_is_exact_and_as_long_as_its_values() -> None:
+    tensors = awkward_tensors()
+    context = context_for(tensors)
+    data = NoCompression().encode(tensors, context)
+    assert equal(NoCompression().decode(data, context), tensors)
+    assert len(data) == 1 + sum(value.nbytes for value in tensors.values())
+
+
+def test_bf16_rounds_as_torch_does() -> None:
+    values = np.random.default_rng(1).normal(size=10_000).astype(np.float32)
+    values[:4] = [0.0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8]  # the last two are ties
+    codec = Cast(mode="absolute", dtype="bf16")
+    decoded = codec.decode(
+        codec.encode({"x": values}, context_for({"x": values})), context_for({"x": values})
+    )["x"]
+    expected = torch.from_numpy(values).to(torch.bfloat16).to(torch.float32).numpy()
+    assert decoded.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("fp16", 11), ("bf16", 8)])
+def test_cast_error_is_half_a_unit_in_the_last_place(dtype: str, bits: int) -> None:
+    values = np.random.default_rng(2).uniform(0.01, 60_000, size=10_000).astype(np.float32)
+    codec = Cast(mode="absolute", dtype=dtype)
+    context = context_for({"x": values})
+    decoded = codec.decode(codec.encode({"x": values}, context), context)["x"]
+    assert np.all(np.abs(decoded - values) <= np.abs(values) * 2.0**-bits)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_cast_clips_instead_of_overflowing(dtype: str) -> None:
+    values = np.array([3.4028e38, -3.4028e38, 65520.0], np.float32)
+    codec = Cast(mode="absolute", dtype=dtype)
+    context = context_for({"x": values})
+    assert np.isfinite(codec.decode(codec.encode({"x": values}, context), context)["x"]).all()
+
+
+def test_cast_refuses_what_is_not_finite() -> None:
+    values = np.array([1.0, np.nan], np.float32)
+    with pytest.raises(CodecError, match="'x' holds values that are not finite"):
+        Cast().encode({"x": values}, context_for({"x": values}))
+
+
+def test_wrong_tensors_are_named() -> None:
+    context = context_for(awkward_tensors())
+    with pytest.raises(CodecError, match="'nobody' is not part of the model"):
+        NoCompression().quantise({"nobody": np.zeros(1, np.float32)}, context)
+    with pytest.raises(CodecError, match=r"'half' has shape \(2,\), the model has \(7,\)"):
+        NoCompression().quantise({"half": np.zeros(2, np.float16)}, context)
+
+
+def test_presence_flags_are_canonical() -> None:
+    tensors = {"a": np.zeros(1, np.uint8), "b": np.zeros(1, np.uint8)}
+    context = context_for(tensors)
+    for head in (b"\2", b"\1\xc0", b"\1\x20"):
+        with pytest.raises(BitstreamError):
+            NoCompression().unpack(head + b"\0\0", context)
+
+
+def test_id_follows_name_and_settings() -> None:
+    assert Cast().id == Cast(dtype="fp16").id
+    assert len({codec.id for codec in ALL}) == len(ALL)
+
+
+def test_unknown_codec_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError, match=r"codec 'cats' is unknown; did you mean cast\?"):
+        CODECS.get("cats")

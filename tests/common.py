@@ -1,0 +1,165 @@
+"""Checks and helpers that several tests share."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from fedcomp.codecs.base import Codec, Context
+from fedcomp.config import compose_config
+from fedcomp.errors import BitstreamError
+from fedcomp.runtime import Hooks
+from fedcomp.settings import Job
+from fedcomp.setup import Setup
+from fedcomp.tensors import Kind, Manifest, Tensors, TensorSpec, subtract
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fedcomp.report.observer import Observer
+
+GOLDEN = Path(__file__).parent / "golden"
+QUICK = ("engine=inline", "rounds=2", "clients=4", "train.steps=3", "model=mlp", "model.hidden=[8]")
+
+
+def run_inline(
+    folder: Path, *overrides: str, run_id: str = "test", observers: Sequence[Observer] = ()
+) -> Path:
+    """Run a small job in this process and return its folder."""
+    config = compose_config([*QUICK, *overrides])
+    job = Job(config, run_id, str(folder))
+    job.settings.engine.run(job, Setup(job.settings), Hooks(observers))
+    return folder
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return a run's summary."""
+    return dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
+
+
+def manifest_for(tensors: Tensors) -> Manifest:
+    """Describe tensors; kinds follow rank and type."""
+
+    def kind(value: np.ndarray[Any, Any]) -> Kind:
+        if value.dtype.kind != "f":
+            return Kind.COUNTER
+        return Kind.WEIGHT if value.ndim > 1 else Kind.BIAS
+
+    return Manifest(
+        tuple(TensorSpec(n, v.shape, str(v.dtype), kind(v)) for n, v in tensors.items())
+    )
+
+
+def awkward_tensors() -> Tensors:
+    """Return one tensor of every sort that models contain."""
+    rng = np.random.default_rng(7)
+    wide = rng.normal(size=(6, 8)).astype(np.float32)
+    return {
+        "conv.weight": rng.normal(scale=0.05, size=(4, 3, 3, 3)).astype(np.float32),
+        "transposed": wide.T[::2],
+        "zero": np.zeros((5, 2), np.float32),
+        "scalar": np.array(0.25, np.float32),
+        "empty": np.zeros((0, 3), np.float32),
+        "half": rng.normal(size=7).astype(np.float16),
+        "double": rng.normal(size=(2, 2)),
+        "counter": np.array(12, np.int64),
+        "mask": np.array([0, 255, 3], np.uint8),
+    }
+
+
+def context_for(tensors: Tensors, round_number: int = 3) -> Context:
+    """Return a context for these tensors."""
+    return Context(manifest_for(tensors), 1, round_number, "uplink", "0", tensors)
+
+
+def equal(left: Tensors, right: Tensors) -> bool:
+    """Tell whether two models are the same to the bit."""
+    return left.keys() == right.keys() and all(
+        left[n].shape == right[n].shape
+        and left[n].dtype == right[n].dtype
+        and left[n].tobytes() == right[n].tobytes()
+        for n in left
+    )
+
+
+def check_codec(codec: Codec) -> None:
+    """Check what every codec promises, on every sort of tensor."""
+    model = awkward_tensors()
+    context = context_for(model)
+    zero = {name: np.zeros_like(value) for name, value in model.items()}
+    tensors = subtract(model, zero) if codec.mode == "delta" else model
+    _check_round_trip(codec, tensors, context)
+    some = {name: tensors[name] for name in ("transposed", "scalar", "counter")}
+    _check_round_trip(codec, some, context)
+    _check_round_trip(codec, {}, context)
+    _check_hostile(codec, codec.encode(tensors, context), context)
+    _check_two_processes(codec)
+
+
+def _check_round_trip(codec: Codec, tensors: Tensors, context: Context) -> None:
+    before = {name: value.copy() for name, value in tensors.items()}
+    symbols = codec.quantise(tensors, context)
+    data = codec.pack(symbols, context)
+    assert isinstance(data, bytes)
+    assert codec.pack(codec.unpack(data, context), context) == data
+    decoded = codec.decode(data, context)
+    assert equal(decoded, codec.reconstruct(symbols, context))
+    assert {n: v.shape for n, v in decoded.items()} == {n: v.shape for n, v in tensors.items()}
+    assert equal({n: v.copy() for n, v in tensors.items()}, before), "the input was changed"
+
+
+def _check_hostile(codec: Codec, data: bytes, context: Context) -> None:
+    for length in range(0, len(data), max(len(data) // 50, 1)):
+        with pytest.raises(BitstreamError):
+            codec.unpack(data[:length], context)
+    with pytest.raises(BitstreamError):
+        codec.unpack(data + b"\0", context)
+
+
+_ENCODE = """
+import hashlib
+from fedcomp.codecs import CODECS
+from tests.common import awkward_tensors, context_for
+tensors = awkward_tensors()
+codec = CODECS.get({name!r})(**{settings!r})
+print(hashlib.sha256(codec.encode(tensors, context_for(tensors))).hexdigest())
+"""
+
+
+def _check_two_processes(codec: Codec) -> None:
+    from dataclasses import asdict
+
+    code = _ENCODE.format(name=codec.name, settings=asdict(codec))
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+
+
+def check_golden(codec: Codec, name: str) -> None:
+    """Decode a checked-in payload; `python -m tests.golden_files` writes missing ones."""
+    tensors = awkward_tensors()
+    context = context_for(tensors)
+    data = (GOLDEN / f"{name}.bin").read_bytes()
+    expected = codec.reconstruct(codec.quantise(tensors, context), context)
+    assert equal(codec.decode(data, context), expected)
