@@ -25,12 +25,20 @@ if TYPE_CHECKING:
 
     from flwr.clientapp.typing import ClientAppCallable
 
+    from fedcomp.link.session import Session
+
 
 @lru_cache(maxsize=1)
 def read_job(text: str) -> tuple[Job, Setup]:
     """Read a job once a process, and build its parts there."""
     job = Job.from_json(text)
     return job, Setup(job.settings)
+
+
+@lru_cache(maxsize=1)
+def open_session(setup: Setup, run_id: str) -> Session:
+    """Agree on a session once a process."""
+    return setup.session(run_id)
 
 
 def make_app(store: StateStore | None = None, setup: Setup | None = None) -> ClientApp:
@@ -51,7 +59,7 @@ def make_app(store: StateStore | None = None, setup: Setup | None = None) -> Cli
     def link(context: Context) -> ClientLink:
         job, here = parts(context)
         states = store or FileStateStore(Path(job.folder) / "state")
-        session = here.session(job.run_id)
+        session = open_session(here, job.run_id)
         return ClientLink(session, site_of(context), states, lambda: here.initial)
 
     def with_setup(function: Callable[[Message, Context, Setup], Message]) -> ClientAppCallable:

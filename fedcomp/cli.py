@@ -57,7 +57,9 @@ def _leave(code: int) -> None:
 
     sys.stdout.flush()
     sys.stderr.flush()
-    if code == EXIT_INTERRUPTED or any(not thread.daemon and thread is not main_thread() for thread in threads()):
+    if code == EXIT_INTERRUPTED or any(
+        not thread.daemon and thread is not main_thread() for thread in threads()
+    ):
         os._exit(code)
     sys.exit(code)
 
@@ -78,11 +80,11 @@ def _dispatch(arguments: list[str]) -> int:
     unknown = [flag for flag in flags if flag != "--cfg"]
     if unknown:
         raise ConfigError(f"{flag}: there is no such flag; see fedcomp --help" for flag in unknown)
+    _check_packages()
     config = compose_config(overrides)
     if "--cfg" in flags:
         print(as_yaml(config), end="")
         return 0
-    _check_packages()
     _set_environment()
     from fedcomp.engines.logs import logging_to
 

@@ -79,11 +79,16 @@ def cpu_count() -> int:
 
 
 def limit_threads(count: int) -> None:
-    """Let torch and numba compute with `count` threads in this process."""
+    """Let torch and numba compute with `count` threads in this process.
+
+    Numba comes first: when it starts its threads it sets the number of OpenMP's too, which torch
+    shares, to that of all cores.
+    """
     import numba
     import torch
 
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    if numba.get_num_threads() != count:
+        numba.set_num_threads(min(count, most))
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
-    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(min(count, most))

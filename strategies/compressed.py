@@ -23,7 +23,7 @@ from strategies.exchange import join, split
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from flwr.app import Message
+    from flwr.app import ArrayRecord, Message
     from flwr.serverapp.strategy import Strategy
 
     from fedcomp.link.ledger import Ledger
@@ -113,9 +113,10 @@ class Compressed:
     def _train(self, number: int) -> tuple[Exchange, Tensors, float]:
         """Exchange, aggregate and publish; return the account and the new public model."""
         exchange = self._grid.open(number, "train")
-        record = to_record(split(self._link.exact, self._manifest)[0])
         with self._seeded("train", number):
-            messages = self._strategy.configure_train(number, record, ConfigRecord(), self._grid)
+            messages = self._strategy.configure_train(
+                number, self._record(), ConfigRecord(), self._grid
+            )
         replies = self._exchange(messages)
         self._guard(exchange, replies)
         self._ledger.trained(len(replies))
@@ -136,15 +137,20 @@ class Compressed:
     def _evaluate_federated(self, number: int) -> dict[str, float]:
         """Let the strategy evaluate the new version at clients where it wants to."""
         self._grid.open(number, "evaluate")
-        record = to_record(split(self._link.exact, self._manifest)[0])
         with self._seeded("evaluate", number):
             messages = list(
-                self._strategy.configure_evaluate(number, record, ConfigRecord(), self._grid)
+                self._strategy.configure_evaluate(
+                    number, self._record(), ConfigRecord(), self._grid
+                )
             )
         if not messages:
             return {}
         found = self._strategy.aggregate_evaluate(number, self._exchange(messages))
         return {f"federated_{name}": value for name, value in _scalars(found).items()}
+
+    def _record(self) -> ArrayRecord:
+        """Return what the strategy sees of the exact model."""
+        return to_record(split(self._link.exact, self._manifest)[0])
 
     def _exchange(self, messages: Iterable[Message]) -> list[Message]:
         return self._grid.send_and_receive(messages, timeout=self._settings.engine.round_timeout)

@@ -30,11 +30,14 @@ QUICK = ("engine=inline", "rounds=2", "clients=4", "train.steps=3", "model=mlp",
 
 
 def run_inline(
-    folder: Path, *overrides: str, run_id: str = "test", observers: Sequence[Observer] = ()
+    folder: Path,
+    *overrides: str,
+    quick: Sequence[str] = QUICK,
+    observers: Sequence[Observer] = (),
 ) -> Path:
     """Run a small job in this process and return its folder."""
-    config = compose_config([*QUICK, *overrides])
-    job = Job(config, run_id, str(folder))
+    config = compose_config([*quick, *overrides])
+    job = Job(config, "test", str(folder))
     job.settings.engine.run(job, Setup(job.settings), Hooks(observers))
     return folder
 

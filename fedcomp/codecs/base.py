@@ -25,6 +25,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -109,7 +110,7 @@ class Codec(ABC):
         """Return `reconstruct(unpack(data))`."""
         return self.reconstruct(self.unpack(data, context), context)
 
-    @property
+    @cached_property
     def id(self) -> bytes:
         """A hash of name and settings; equal on both ends iff the bytes mean the same."""
         text = json.dumps([self.name, asdict(self)], sort_keys=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -85,6 +87,7 @@ class FlowerEngine(EngineSettings):
         if failure:
             hooks.stop.set()  # the server app may still be waiting for clients
             self._explain(failure[0], job)
+        shutil.rmtree(Path(job.folder) / "state", ignore_errors=True)  # nobody comes back to it
 
     @staticmethod
     def _explain(error: Exception, job: Job) -> NoReturn:

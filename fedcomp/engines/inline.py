@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import uuid4
 
 from fedcomp.link.stores import MemoryStateStore
 from fedcomp.runtime import EngineSettings, Hooks, limit_threads
@@ -56,6 +56,7 @@ def _grid(client_app: ClientApp, contexts: dict[int, Context]) -> Any:
     class InlineGrid(Grid):
         def __init__(self) -> None:
             self._replies: dict[str, Message] = {}
+            self._numbers = count(1)
 
         def set_run(self, run: Any) -> None:
             self._run = run
@@ -76,7 +77,7 @@ def _grid(client_app: ClientApp, contexts: dict[int, Context]) -> Any:
         def push_messages(self, messages: Iterable[Message]) -> list[str]:
             identifiers = []
             for message in messages:
-                private.set_message_id(message, str(uuid4()))
+                private.set_message_id(message, str(next(self._numbers)))
                 self._replies[message.metadata.message_id] = self._answer(message)
                 identifiers.append(message.metadata.message_id)
             return identifiers
@@ -101,7 +102,7 @@ def _grid(client_app: ClientApp, contexts: dict[int, Context]) -> Any:
                 reply = client_app(copy, contexts[meta.dst_node_id])
             except Exception as error:
                 reply = Message(Error(0, f"{type(error).__name__}: {error}"), reply_to=copy)
-            private.set_message_id(reply, str(uuid4()))
+            private.set_message_id(reply, str(next(self._numbers)))
             return reply
 
     return InlineGrid()

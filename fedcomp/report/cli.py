@@ -26,5 +26,5 @@ def main(arguments: list[str] | None = None) -> None:
         table = comparison(runs)
     except FedcompError as error:
         sys.exit(f"fedcomp-report: {error}")
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 200)
+    wide = None if sys.stdout.isatty() else 200
+    Console(width=wide).print(table)

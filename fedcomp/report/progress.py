@@ -29,7 +29,6 @@ class Progress:
     def on_start(self, start: RunStart) -> None:
         """Show the empty view."""
         self._start = start
-        self._began = time.perf_counter()
         if self._console.is_terminal:
             self._live = Live(Text("starting …"), console=self._console, refresh_per_second=4)
             self._live.start()
@@ -50,8 +49,11 @@ class Progress:
 
     def _cells(self, result: RoundResult) -> dict[str, str]:
         rounds, ledger = self._settings.rounds, self._start.ledger
+        if result.round <= 1:  # round 1 holds the start of all workers and says little
+            self._began = time.perf_counter()
         spent = time.perf_counter() - self._began
-        left = spent / result.round * (rounds - result.round) if result.round else None
+        done = result.round - 1
+        left = spent / done * (rounds - result.round) if done > 0 else None
         return {
             "round": f"{result.round}/{rounds}",
             self._start.metric: f"{result.metrics[self._start.metric]:.4f}",

@@ -61,6 +61,7 @@ class RunFolder:
         self._failures = 0
         self._round = 0
         self._began = time.perf_counter()
+        self._versions = versions()
 
     def on_start(self, start: RunStart) -> None:
         """Begin the tables."""
@@ -133,7 +134,7 @@ class RunFolder:
             },
             "failures": self._failures,
             "wall_seconds": time.perf_counter() - self._began,
-            "versions": versions(),
+            "versions": self._versions,
         }
         temporary = self._folder / "summary.json.tmp"
         temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

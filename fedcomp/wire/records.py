@@ -6,6 +6,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 
 from fedcomp.errors import BitstreamError
+from fedcomp.tensors import Array as Values
 from fedcomp.tensors import Tensors, contiguous
 from fedcomp.wire.keys import BLOB, STYPE
 
@@ -32,9 +33,27 @@ def blob_of(record: ArrayRecord) -> bytes:
     return record[BLOB].data
 
 
+class HeldArray(Array):
+    """An array that strategies read without a copy; Flower's own form is made if asked for."""
+
+    def __init__(self, value: Values) -> None:
+        self._value = value.view()
+        self._value.flags.writeable = False
+        self.dtype, self.shape, self.stype = str(value.dtype), value.shape, "numpy.ndarray"
+
+    def numpy(self) -> Values:
+        """Return a view that cannot be written to."""
+        return self._value
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]  # made only where somebody asks for it
+        """The values in the npy format."""
+        return Array(contiguous(self._value)).data
+
+
 def to_record(tensors: Tensors) -> ArrayRecord:
-    """Return tensors as the plain record that Flower's strategies average."""
-    return ArrayRecord({name: Array(contiguous(value)) for name, value in tensors.items()})
+    """Return tensors as the record that Flower's strategies average."""
+    return ArrayRecord({name: HeldArray(value) for name, value in tensors.items()})
 
 
 def from_record(record: ArrayRecord) -> Tensors:

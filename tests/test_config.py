@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from fedcomp.config import compose_config, config_dir, group_choices
+from fedcomp.errors import ConfigError
+from fedcomp.settings import GROUPS, Job, parse
+from fedcomp.training.settings import TrainSettings
+from strategies.build import build_strategy
+
+CHOICES = [(group, option) for group, options in group_choices().items() for option in options]
+
+
+def problems(*overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        compose_config(list(overrides))
+    return error.value.problems
+
+
+@pytest.mark.parametrize(("group", "option"), CHOICES)
+def test_every_option_composes_and_builds(group: str, option: str) -> None:
+    override = f"{group}={option}"
+    config = compose_config([override])
+    settings = parse(config)
+    assert build_strategy(settings) is not None
+    if group in GROUPS:
+        assert config[group]["name"] == option == getattr(settings, group).name
+    if group.startswith("codec@"):
+        assert config[group.removeprefix("codec@")]["name"] == option
+    if group == "method":
+        assert settings.method.name == option
+
+
+@pytest.mark.parametrize("method", group_choices()["method"])
+@pytest.mark.parametrize("codec", group_choices()["codec@uplink"])
+def test_every_method_takes_every_codec(method: str, codec: str) -> None:
+    config = compose_config(
+        [f"method={method}", f"codec@uplink={codec}", f"codec@downlink={codec}"]
+    )
+    assert (config["uplink"], config["downlink"]) == (config["uplink"],) * 2
+    assert config["uplink"]["name"] == codec
+    assert config["method"]["name"] == method
+
+
+def test_every_file_lists_all_settings_of_its_class_with_their_defaults() -> None:
+    for group, registry in GROUPS.items():
+        if group in ("uplink", "downlink"):
+            continue
+        for name in registry.names():
+            given = compose_config([f"{group}={name}"])[group]
+            known = {field.name for field in dataclasses.fields(registry.get(name))}
+            assert set(given) - {"name"} == known, (group, name)
+    fields = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
+    assert compose_config([])["train"] == fields
+
+
+def test_every_registered_component_has_a_file() -> None:
+    for group, registry in GROUPS.items():
+        folder = "codec" if group in ("uplink", "downlink") else group
+        files = {path.stem for path in (config_dir() / folder).glob("*.yaml")}
+        assert files == set(registry.names()), group
+
+
+def test_all_errors_come_at_once() -> None:
+    found = problems(
+        "rouns=3", "dataset=digitz", "train.lr=-1", "clients=many", "uplink.mode=delta", "nonsense"
+    )
+    assert len(found) == 5 or len(found) == 6
+    text = "\n".join(found)
+    for part in (
+        "rouns=3: there is no key rouns; did you mean rounds?",
+        "dataset=digitz: there is no such option; did you mean digits? Allowed: digits",
+        "train.lr=-1: Input should be greater than 0",
+        "clients=many: Input should be a valid integer",
+        "nonsense: is not of the form key=value",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("strategy.momentum=0.9", "there is no key strategy.momentum"),
+        ("strategy.min_train_nodes=0.5", "must be of type int, such as the default 1"),
+        ("strategy.min_train_nodes=11", "there are only 10 clients"),
+        ("engine.min_results=11", "a round asks only 10 clients"),
+        ("uplink.mode=delta", "codec none works in mode absolute only"),
+        ("codec=cast", "there is no key codec"),
+        ("+train.lrr=1", "train.lrr=1: the key is unknown; did you mean lr?"),
+        ("targets=[0.5,0]", "targets.1=0: Input should be greater than 0"),
+        ("fraction=1.5", "fraction=1.5: Input should be less than or equal to 1"),
+        ("rounds=2.5", "rounds=2.5: Input should be a valid integer"),
+        ("seed=-1", "seed=-1: Input should be greater than or equal to 0"),
+        ("verbose=maybe", "verbose=maybe: Input should be a valid boolean"),
+        ("model.hidden.x=1", "there is no key model.hidden.x"),
+        ("experiment=nothing", "did you mean|allowed: half_noniid"),
+        ("train.lr=${clients", "is not of the form key=value"),
+        ("train.lr=${nobody}", "nobody"),
+    ],
+)
+def test_bad_input_is_explained(override: str, expected: str) -> None:
+    import re
+
+    (found,) = problems(override)
+    assert re.search(expected, found)
+
+
+@pytest.mark.parametrize(
+    ("clients", "fraction", "expected"),
+    [(10, 0.3, 3), (100, 0.29, 29), (7, 1.0, 7), (50, 0.001, 1)],
+)
+def test_flower_asks_exactly_the_clients_that_are_stated(
+    clients: int, fraction: float, expected: int
+) -> None:
+    settings = parse(compose_config([f"clients={clients}", f"fraction={fraction}"]))
+    assert settings.clients_per_round == expected
+    strategy = build_strategy(settings)
+    assert max(int(clients * strategy.fraction_train), 1) == expected  # type: ignore[attr-defined]
+
+
+def test_any_strategy_by_its_path() -> None:
+    target = "strategy._target_=flwr.serverapp.strategy.QFedAvg"
+    config = compose_config([target, "+strategy.client_learning_rate=0.1"])
+    assert type(build_strategy(parse(config))).__name__ == "QFedAvg"
+    with pytest.raises(ConfigError, match=r"refuses its arguments: .*client_learning_rate"):
+        build_strategy(parse(compose_config([target])))
+    with pytest.raises(ConfigError, match=r"takes no such argument; did you mean q\?"):
+        build_strategy(parse(compose_config([target, "+strategy.qq=0.1"])))
+    with pytest.raises(ConfigError, match=r"is not a flwr\.serverapp\.strategy\.Strategy"):
+        build_strategy(parse(compose_config(["strategy._target_=collections.Counter"])))
+
+
+def test_a_job_survives_its_json() -> None:
+    job = Job(compose_config(["method=half"]), "id", "folder")
+    again = Job.from_json(job.to_json())
+    assert again == job
+    assert again.settings == job.settings
