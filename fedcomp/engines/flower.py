@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_STOP_SECONDS = 3.0
+_STOP_SECONDS = 3.5
 
 
 class ImportedApp(ClientApp):
@@ -73,16 +74,19 @@ class FlowerEngine(EngineSettings):
                     verbose=job.settings.verbose,
                 )
             except Exception as error:
-                failure.append(error)
+                failure.append(error)  # raised again in the main thread
+            finally:
+                done.set()
 
-        thread = Thread(target=simulate, daemon=True)
-        thread.start()
+        done = Event()  # Thread.join takes a thread for dead that an interrupt found alive
+        Thread(target=simulate, daemon=True).start()
         try:
-            while thread.is_alive():
-                thread.join(0.1)
+            while not done.wait(0.1):
+                pass
         except KeyboardInterrupt:
             hooks.stop.set()
-            thread.join(_STOP_SECONDS)  # a client that is still training is left to its fate
+            done.wait(_STOP_SECONDS)
+            _kill_children()  # Ray itself does not stop while it starts or while a client trains
             raise
         if failure:
             hooks.stop.set()  # the server app may still be waiting for clients
@@ -128,3 +132,12 @@ class FlowerEngine(EngineSettings):
                 "logging_level": "WARNING" if verbose else "ERROR",
             },
         }
+
+
+def _kill_children() -> None:
+    """End all processes that were started from this one."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
@@ -79,8 +83,6 @@ def test_a_worker_that_dies_ends_the_run_with_the_reason(tmp_path: Path) -> None
         "        os._exit(9)\n"
         "    threading.Thread(target=kill, daemon=True).start()\n"
     )
-    import os
-
     done = subprocess.run(
         [sys.executable, "-m", "fedcomp", *FLOWER, "engine.max_parallel=1"],
         cwd=tmp_path,
@@ -181,3 +183,26 @@ def test_federated_evaluation_of_a_held_version_costs_a_header(tmp_path: Path) -
     evaluated = [r for r in rows if r["purpose"] == "evaluate" and r["direction"] == "downlink"]
     assert {row["kind"] for row in evaluated} == {"delta"}
     assert read_summary(run)["evaluation_bytes"] > 0
+
+
+def test_ctrl_c_during_rays_start_leaves_no_process(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fedcomp", "engine=flower"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    watched = psutil.Process(process.pid)
+    deadline = time.monotonic() + 60
+    while len(watched.children(recursive=True)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = watched.children(recursive=True)
+    began = time.monotonic()
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert (process.returncode, stderr) == (130, "")
+    assert len(children) >= 3
+    assert psutil.wait_procs(children, timeout=5)[1] == []
