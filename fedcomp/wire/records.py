@@ -53,7 +53,10 @@ class HeldArray(Array):
 
 def to_record(tensors: Tensors) -> ArrayRecord:
     """Return tensors as the record that Flower's strategies average."""
-    return ArrayRecord({name: HeldArray(value) for name, value in tensors.items()})
+    record = ArrayRecord()  # given a whole dict it would copy every array
+    for name, value in tensors.items():
+        record[name] = HeldArray(value)
+    return record
 
 
 def from_record(record: ArrayRecord) -> Tensors:
