@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.mod import CompressionMod, Finished, Received
+from clients.mod import CompressionMod, Finished, OpenArrays
 from fedcomp.link.client import ClientLink
 from fedcomp.link.stores import FileStateStore, StateStore
 from fedcomp.methods import Work
@@ -58,7 +58,7 @@ def make_app(store: StateStore | None = None, setup: Setup | None = None) -> Cli
 
     def link(context: Context) -> ClientLink:
         job, here = parts(context)
-        states = store or FileStateStore(Path(job.folder) / "state")
+        states = store or FileStateStore(Path(job.folder) / "state" / job.run_id)
         session = open_session(here, job.run_id)
         return ClientLink(session, site_of(context), states, lambda: here.initial)
 
@@ -104,7 +104,7 @@ def evaluate(message: Message, context: Context, setup: Setup) -> Message:
 def _work(message: Message, context: Context, setup: Setup) -> Work:
     limit_threads(setup.settings.engine.cpus_per_client)
     records = message.content.array_records.values()
-    link = next(record.link for record in records if isinstance(record, Received))
+    link = next(record.link for record in records if isinstance(record, OpenArrays))
     client = int(site_of(context))
     samples, validation = setup.client_samples(client)
     module = setup.module

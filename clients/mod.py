@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fedcomp.tensors import Tensors
 
 
-class Received(ArrayRecord):
+class OpenArrays(ArrayRecord):
     """The arrays of a decoded message, with the link they came through."""
 
     def __init__(self, link: ClientLink, *, arrays: bool) -> None:
@@ -74,7 +74,7 @@ class CompressionMod:
             return Message(RecordDict({keys.FIELDS: fields}), reply_to=message)
         opened = time.perf_counter()
         del message.content[key]  # Flower warns where a record's type changes
-        message.content[key] = Received(link, arrays=self._arrays)
+        message.content[key] = OpenArrays(link, arrays=self._arrays)
         reply = call_next(message, context)
         if reply.has_error():
             return reply

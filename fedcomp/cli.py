@@ -13,8 +13,6 @@ from fedcomp.errors import ConfigError, DataError, FedcompError, RunInterrupted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
     from fedcomp.setup import Setup
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -45,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for problem in error.problems:
             print(f"fedcomp: {problem}", file=sys.stderr)
         code = EXIT_USAGE
+    except (FedcompError, OSError) as error:
+        print(f"fedcomp: {error}", file=sys.stderr)
+        code = EXIT_FAILED
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     _leave(code)
@@ -79,7 +80,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     unknown = [flag for flag in flags if flag != "--cfg"]
     if unknown:
-        raise ConfigError(f"{flag}: there is no such flag; see fedcomp --help" for flag in unknown)
+        raise ConfigError(_flag_problem(flag) for flag in unknown)
     _check_packages()
     config = compose_config(overrides)
     if "--cfg" in flags:
@@ -93,6 +94,12 @@ def _dispatch(arguments: list[str]) -> int:
     outcome: list[int] = []
     run_hydra(overrides, lambda config, folder: outcome.append(run(config, folder, setup)))
     return outcome[0] if outcome else EXIT_FAILED
+
+
+def _flag_problem(flag: str) -> str:
+    if flag in ("-m", "--multirun"):
+        return f"{flag}: a command is one run; call fedcomp once for each"
+    return f"{flag}: there is no such flag; see fedcomp --help"
 
 
 def prepare(config: dict[str, Any]) -> Setup:
@@ -117,10 +124,15 @@ def prepare(config: dict[str, Any]) -> Setup:
 
 def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
     """Run one composed configuration in a folder; return the exit code."""
+    import secrets
+
     from rich.console import Console
 
     from fedcomp.engines.logs import logging_to
+    from fedcomp.report.progress import Progress
     from fedcomp.report.summary import closing
+    from fedcomp.runtime import Hooks
+    from fedcomp.settings import Job
 
     console, errors = Console(), Console(stderr=True)
     place = Path(folder)
@@ -128,7 +140,9 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
     code = 0
     with logging_to(place / "run.log", verbose=config["verbose"]):
         try:
-            _execute(config, folder, setup, console)
+            with Progress(setup.settings, console) as progress:
+                job = Job(config, secrets.token_hex(8), folder)
+                job.settings.engine.run(job, setup, Hooks([progress]))
         except (KeyboardInterrupt, RunInterrupted):
             console.print("interrupted")
             code = EXIT_INTERRUPTED
@@ -140,18 +154,6 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
     if (place / "summary.json").is_file():
         console.print(closing(shown))
     return code
-
-
-def _execute(config: dict[str, Any], folder: str, setup: Setup, console: Console) -> None:
-    import secrets
-
-    from fedcomp.report.progress import Progress
-    from fedcomp.runtime import Hooks
-    from fedcomp.settings import Job
-
-    job = Job(config, secrets.token_hex(8), folder)
-    console.print(f"{job.settings.method.name} on {job.settings.dataset.name}")
-    job.settings.engine.run(job, setup, Hooks([Progress(job.settings, console)]))
 
 
 def _check_packages() -> None:

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
     from hydra.core.config_loader import ConfigLoader
 
-PACKAGED = ("uplink", "downlink")
+MOUNTS = ("uplink", "downlink")
 """Places at which the group `codec` is mounted."""
+
+HYDRA_KEYS = ("hydra.run.dir", "hydra.searchpath")
+"""What may be changed of Hydra itself."""
 
 
 def config_dir() -> Path:
@@ -46,17 +49,14 @@ def compose_config(overrides: list[str], folder: Path | None = None) -> dict[str
         Where the configuration lies; by default the shipped one.
     """
     with initialize_config_dir(str(folder or config_dir()), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
         parsed, problems = _parse(overrides)
-        groups = _groups(loader)
-        chosen, values = _choices(parsed, groups, problems)
+        groups = _groups(GlobalHydra.instance().config_loader(), parsed)
+        chosen, values, failed = _sort(parsed, groups, problems)
         base = _compose(chosen, problems)
-        if base is None:
-            raise ConfigError(problems)
-        good = [o for o in values if _key_is_known(o, base, groups, problems)]
-        good = [o for o in good if _type_fits(o, base, problems)]
+        good = [o for o in values if _may_stand(o, base, groups, failed, problems)]
         config = _compose([*chosen, *good], problems)
-        plain = _plain(config if config is not None else base, problems)
+        plain = _resolve(config, base, problems)
+    _check_strategy(plain, _container(base), problems)
     try:
         parse(plain)
     except ConfigError as error:
@@ -66,8 +66,8 @@ def compose_config(overrides: list[str], folder: Path | None = None) -> dict[str
     return plain
 
 
-def plain_config(config: DictConfig) -> dict[str, Any]:
-    """Return what Hydra composed as plain values."""
+def _container(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain values."""
     container = OmegaConf.to_container(config, resolve=True)
     return {str(key): value for key, value in container.items()}  # type: ignore[union-attr]
 
@@ -79,6 +79,7 @@ def as_yaml(config: dict[str, Any]) -> str:
 
 def run_hydra(arguments: list[str], task: Callable[[dict[str, Any], str], None]) -> None:
     """Let Hydra make the run folder and call `task` with the configuration and that folder."""
+    import os
     import sys
 
     import hydra
@@ -86,10 +87,11 @@ def run_hydra(arguments: list[str], task: Callable[[dict[str, Any], str], None])
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def main(config: DictConfig) -> None:
-        task(plain_config(config), HydraConfig.get().runtime.output_dir)
+        task(_container(config), HydraConfig.get().runtime.output_dir)
 
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to our own handler, not to Hydra's
     before = sys.argv
-    sys.argv = ["fedcomp", *arguments]
+    sys.argv = ["fedcomp", *(word for word in arguments if word != "experiment=null")]
     try:
         main()
     finally:
@@ -99,101 +101,141 @@ def run_hydra(arguments: list[str], task: Callable[[dict[str, Any], str], None])
 def group_choices() -> dict[str, list[str]]:
     """Return the options of every group, for the help text."""
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return _groups(GlobalHydra.instance().config_loader())
+        return _groups(GlobalHydra.instance().config_loader(), [])
 
 
 def _parse(overrides: list[str]) -> tuple[list[Override], list[str]]:
+    """Parse overrides; `experiment=null` is the default and says nothing."""
     parser, parsed, problems = OverridesParser.create(), [], []
     for text in overrides:
         try:
-            parsed.append(parser.parse_override(text))
+            override = parser.parse_override(text)
         except HydraException as error:
             problems.append(f"{text}: is not of the form key=value ({_first_line(error)})")
+            continue
+        if override.is_sweep_override():
+            problems.append(f"{text}: names several values; a run takes one")
+        elif text != "experiment=null":
+            parsed.append(override)
     return parsed, problems
 
 
-def _groups(loader: ConfigLoader) -> dict[str, list[str]]:
-    """Return group (as it is written on the command line) to its options."""
-    found: dict[str, list[str]] = {}
+def _groups(loader: ConfigLoader, parsed: list[Override]) -> dict[str, list[str]]:
+    """Return each group, as it is written on the command line, with its options.
+
+    Folders in `hydra.searchpath` add options, so that a codec of another package needs no fork.
+    """
+    found: dict[str, set[str]] = {}
     for group in loader.list_groups(""):
-        options = [str(option) for option in loader.get_group_options(group)]
-        if group == "codec":
-            found.update({f"codec@{place}": options for place in PACKAGED})
-        elif options and group != "hydra":
-            found[group] = options
-    return found
+        found[group] = {str(option) for option in loader.get_group_options(group)}
+    given = [o.value() for o in parsed if o.key_or_group == "hydra.searchpath"]
+    for place in (place for places in given if isinstance(places, list) for place in places):
+        for path in Path(str(place).removeprefix("file://")).glob("*/*.yaml"):
+            found.setdefault(path.parent.name, set()).add(path.stem)
+    codecs = sorted(found.pop("codec", ()))
+    known = {f"codec@{mount}": codecs for mount in MOUNTS}
+    known |= {name: sorted(o) for name, o in sorted(found.items()) if o and name != "hydra"}
+    return known
 
 
-def _choices(
+def _sort(
     parsed: list[Override], groups: dict[str, list[str]], problems: list[str]
-) -> tuple[list[Override], list[Override]]:
-    """Divide overrides in good choices of options, and values."""
+) -> tuple[list[Override], list[Override], set[str]]:
+    """Divide overrides in good choices of options, and values; name the groups with bad ones."""
     chosen: list[Override] = []
     values: list[Override] = []
+    failed: set[str] = set()
     for override in parsed:
+        text, key = override.input_line, override.key_or_group
         name = override.get_key_element().lstrip("+~")
-        if override.key_or_group.startswith("hydra"):
-            chosen.append(override)
+        if key.startswith("hydra"):
+            if key in HYDRA_KEYS:
+                chosen.append(override)
+            else:
+                problems.append(f"{text}: of Hydra only {' and '.join(HYDRA_KEYS)} may be set")
         elif name not in groups:
             values.append(override)
-        elif (value := str(override.value())) in (*groups[name], "null", "None"):
+        elif override.type is OverrideType.CHANGE and str(override.value()) in groups[name]:
             chosen.append(override)
         else:
-            problems.append(
-                f"{name}={value}: there is no such option{suggest(value, groups[name])}"
-            )
-    return chosen, values
+            failed.add(name.rpartition("@")[2])
+            given = "" if override.is_delete() else str(override.value())
+            problems.append(f"{text}: there is no such option{suggest(given, groups[name])}")
+    return chosen, values, failed
 
 
-def _compose(overrides: list[Override], problems: list[str]) -> DictConfig | None:
+def _compose(overrides: list[Override], problems: list[str]) -> DictConfig:
+    """Compose with all overrides, or where that fails with those that work one after the other."""
+    texts = [str(override.input_line) for override in overrides]
     try:
-        return compose("config", overrides=[str(o.input_line) for o in overrides])
-    except (HydraException, OmegaConfBaseException) as error:
-        problems.append(_first_line(error))
-        return None
+        return compose("config", overrides=texts)
+    except (HydraException, OmegaConfBaseException, ValueError):
+        good: list[str] = []
+        for text in texts:
+            try:
+                compose("config", overrides=[*good, text])
+                good.append(text)
+            except (HydraException, OmegaConfBaseException, ValueError) as error:
+                problems.append(f"{text}: {_first_line(error)}")
+        return compose("config", overrides=good)
 
 
-def _key_is_known(
-    override: Override, base: DictConfig, groups: dict[str, list[str]], problems: list[str]
+def _may_stand(
+    override: Override,
+    base: DictConfig,
+    groups: dict[str, list[str]],
+    failed: set[str],
+    problems: list[str],
 ) -> bool:
-    """Tell whether a value's key exists; `+key` may add where its group takes any key."""
-    if override.type in (OverrideType.ADD, OverrideType.FORCE_ADD):
-        return True
-    *parents, last = override.key_or_group.split(".")
+    """Tell whether a value's key exists; keys are added and removed below `strategy` only."""
+    text, path = override.input_line, override.key_or_group.split(".")
+    if path[0] in failed:
+        return False  # its option is wrong; what keys the right one has, nobody knows
+    if override.type is not OverrideType.CHANGE:
+        if path[0] == "strategy" and len(path) == 2 and path[1] != "_target_":
+            return True
+        problems.append(f"{text}: keys can be added or removed below strategy only")
+        return False
     node: Any = base
-    for depth, part in enumerate((*parents, last)):
+    for depth, part in enumerate(path):
         known = [str(key) for key in node] if OmegaConf.is_dict(node) else []
         if part not in known:
-            path = ".".join((*parents, last)[: depth + 1])
-            allowed = {*known, *(groups if depth == 0 else ())}
-            problems.append(
-                f"{override.input_line}: there is no key {path}{suggest(part, allowed)}"
-            )
+            hint = suggest(part, {*known, *(groups if depth == 0 else ())})
+            if part == "codec":
+                hint = "; choose codec@uplink or codec@downlink"
+            problems.append(f"{text}: there is no key {'.'.join(path[: depth + 1])}{hint}")
             return False
-        node = node[part]
+        node = node._get_node(part)
+    if OmegaConf.is_dict(node):
+        place = f"codec@{path[0]}" if path[0] in MOUNTS else path[0]
+        problems.append(f"{text}: {path[0]} holds settings of its own; choose {place}=… or one key")
+        return False
     return True
 
 
-def _type_fits(override: Override, base: DictConfig, problems: list[str]) -> bool:
-    """Check a strategy's argument against the type of its default; the rest `parse` checks."""
-    if not override.key_or_group.startswith("strategy.") or override.key_or_group.endswith("_"):
-        return True
-    default = OmegaConf.select(base, override.key_or_group)
-    value = override.value()
-    allowed = (int, float) if isinstance(default, float) else type(default)
-    if default is None or (isinstance(value, allowed) and type(value) is not bool):
-        return True
-    kind = "a number" if isinstance(default, float) else f"of type {type(default).__name__}"
-    problems.append(f"{override.input_line}: must be {kind}, such as the default {default}")
-    return False
+def _resolve(config: DictConfig, base: DictConfig, problems: list[str]) -> dict[str, Any]:
+    """Return plain values; an interpolation that fails is named, and the default stands in."""
+    while True:
+        try:
+            return _container(config)
+        except OmegaConfBaseException as error:
+            key = str(error.full_key)
+            problems.append(f"{key}: {_first_line(error)}")
+            OmegaConf.update(config, key, OmegaConf.select(base, key), force_add=True)
 
 
-def _plain(config: DictConfig, problems: list[str]) -> dict[str, Any]:
-    try:
-        return plain_config(config)
-    except OmegaConfBaseException as error:
-        problems.append(_first_line(error))
-        raise ConfigError(problems) from error
+def _check_strategy(plain: dict[str, Any], base: dict[str, Any], problems: list[str]) -> None:
+    """Check the strategy's arguments against the types of their defaults; `parse` has no class."""
+    for key, value in plain["strategy"].items():
+        default = base["strategy"].get(key)
+        allowed = (int, float) if isinstance(default, float) else type(default)
+        if default is None or (isinstance(value, allowed) and type(value) is type(default)):
+            continue
+        if isinstance(value, int) and isinstance(default, float) and not isinstance(value, bool):
+            continue
+        kind = "a number" if isinstance(default, float) else f"of type {type(default).__name__}"
+        problems.append(f"strategy.{key}={value}: must be {kind}, such as the default {default}")
+        plain["strategy"] = {**plain["strategy"], key: default}
 
 
 def _first_line(error: Exception) -> str:

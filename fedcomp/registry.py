@@ -33,10 +33,6 @@ class Registry(Generic[T]):
         self._entries: dict[str, str | T] = dict(builtin)
         self._entry_points_read = False
 
-    def register(self, name: str, entry: T | str) -> None:
-        """Add an entry, or the place where it is to be found."""
-        self._entries[name] = entry
-
     def names(self) -> list[str]:
         """Return all known names, in alphabetical order."""
         self._read_entry_points()

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from fedcomp.codecs import CODECS, Codec
 from fedcomp.data import DATASETS, PARTITIONS, DatasetSettings, Partition
@@ -33,6 +34,9 @@ ENGINES: Registry[type[EngineSettings]] = Registry(
     },
 )
 
+_PLAIN_GROUPS = {"method": "name", "train": "optimizer", "strategy": "_target_"}
+"""The groups that are no components, and a key that must be there."""
+
 GROUPS: dict[str, Registry[Any]] = {
     "recipe": RECIPES,
     "server_step": SERVER_STEPS,
@@ -50,7 +54,7 @@ GROUPS: dict[str, Registry[Any]] = {
 class MethodSettings:
     """The name under which a combination of recipe, codecs and server step is reported."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 
 
 @dataclass(frozen=True)
@@ -132,20 +136,23 @@ def parse(config: Mapping[str, Any]) -> Settings:
 
     general_names = [f.name for f in fields(General)]
     general = attempt("", General, {k: config[k] for k in general_names if k in config})
-    parts: dict[str, Any] = {
-        "method": attempt("method", MethodSettings, config["method"]),
-        "train": attempt("train", TrainSettings, config["train"]),
-    }
-    for key, registry in GROUPS.items():
-        values = dict(config[key])
-        try:
-            cls = registry.get(values.pop("name"))
-        except UnknownNameError as error:
-            problems.append(f"{key}.name: {error}")
-            continue
-        parts[key] = attempt(key, cls, values)
-    options = dict(config["strategy"])
-    parts["strategy"] = StrategySettings(options.pop("_target_"), options)
+    parts: dict[str, Any] = {}
+    for key, needed in {**dict.fromkeys(GROUPS, "name"), **_PLAIN_GROUPS}.items():
+        values = config.get(key)
+        if not isinstance(values, Mapping) or not isinstance(values.get(needed, ""), str):
+            problems.append(f"{key}: one option of this group has to be chosen; see fedcomp --help")
+        elif key in GROUPS:
+            given = dict(values)
+            name = given.pop("name", "")
+            try:
+                parts[key] = attempt(key, GROUPS[key].get(name), given)
+            except UnknownNameError as error:
+                problems.append(f"{key}.name={name}: {error}")
+        elif key == "strategy":
+            options = dict(values)
+            parts[key] = StrategySettings(options.pop("_target_", ""), options)
+        else:
+            parts[key] = attempt(key, MethodSettings if key == "method" else TrainSettings, values)
     if problems or general is None:
         raise ConfigError(problems)
     common = {name: getattr(general, name) for name in general_names}
@@ -170,6 +177,11 @@ def build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
         for f in fields(cls)  # type: ignore[arg-type]
         if f.init and f.default is MISSING and f.default_factory is MISSING and f.name not in given
     ]
+    problems += [
+        f"{_join(path, key)}={value}: must be finite"
+        for key, value in given.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
     adapter = TypeAdapter(cls)
     try:
         made = adapter.validate_json(json.dumps(given), strict=True)
@@ -193,17 +205,52 @@ def _conflicts(settings: Settings) -> list[str]:
                 f"{key}.mode={codec.mode}: codec {codec.name} works in mode"
                 f" {' or '.join(codec.modes)} only"
             )
-    asked = settings.clients_per_round
-    if asked > settings.clients:
+    if settings.train.device == "cuda" and getattr(settings.engine, "gpus_per_client", None) == 0:
         problems.append(
-            f"strategy.min_train_nodes={asked}: there are only {settings.clients} clients; lower it"
-            " or raise clients"
+            "train.device=cuda: engine.gpus_per_client=0 hides all GPUs from the clients; leave it"
+            " at null or give each client a share"
         )
+    asked = settings.clients_per_round
     if settings.engine.min_results > asked:
         problems.append(
             f"engine.min_results={settings.engine.min_results}: a round asks only {asked} clients"
             f" (clients={settings.clients}, fraction={settings.fraction}); lower it or raise those"
         )
+    return problems + strategy_conflicts(settings)
+
+
+_OURS = ("fraction_train", "weighted_by_key", "arrayrecord_key", "configrecord_key")
+
+
+def strategy_conflicts(settings: Settings) -> list[str]:
+    """Name the strategy's arguments with which Flower would wait for ever or return nothing."""
+    options, clients = settings.strategy.options, settings.clients
+    asked = settings.clients_per_round
+    problems = [
+        f"strategy.{key}: is set by the project; the share of clients is `fraction`"
+        for key in _OURS
+        if key in options
+    ]
+    bounds: dict[str, tuple[float, float]] = {
+        "fraction_evaluate": (0, 1),
+        "min_train_nodes": (1, clients),
+        "min_evaluate_nodes": (1, clients),
+        "min_available_nodes": (1, clients),
+        "num_nodes_to_select": (1, asked),
+        "num_malicious_nodes": (0, asked),
+    }
+    name = settings.strategy.target.rpartition(".")[2]
+    if name in ("Krum", "MultiKrum"):
+        bounds["num_malicious_nodes"] = (0, (asked - 3) // 2)  # n >= 2f + 3
+    elif name == "Bulyan":
+        bounds["num_malicious_nodes"] = (0, (asked - 3) // 4)  # n >= 4f + 3
+    for key, (low, high) in bounds.items():
+        value = options.get(key, low)
+        if isinstance(value, str) or value is None or not low <= value <= high:
+            problems.append(
+                f"strategy.{key}={value}: with {asked} of {clients} clients in a round"
+                + (f" allowed are {low:g} to {high:g}" if high >= low else " none is possible")
+            )
     return problems
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fedcomp import seeds
 from fedcomp.data.base import Samples, divide
+from fedcomp.errors import ConfigError
 from fedcomp.link.session import Session
 
 if TYPE_CHECKING:
@@ -78,4 +79,9 @@ class Setup:
         """Build all parts, so that what cannot work fails before anything is started."""
         from fedcomp.training.loop import pick_device
 
-        _ = self.partition, self.initial, pick_device(self.settings.train.device)
+        _ = self.partition, pick_device(self.settings.train.device)
+        try:
+            _ = self.initial
+        except (RuntimeError, MemoryError) as error:
+            msg = f"model={self.settings.model.name}: cannot be built with these settings: {error}"
+            raise ConfigError(msg) from error

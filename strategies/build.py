@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from fedcomp.settings import Settings
 
 
+_COMMON = (
+    "fraction_train",
+    "fraction_evaluate",
+    "min_train_nodes",
+    "min_evaluate_nodes",
+    "min_available_nodes",
+)
+
+
 def build_strategy(settings: Settings) -> Strategy:
     """Return the aggregator; raise `ConfigError` where its class or arguments are wrong.
 
@@ -29,6 +38,9 @@ def build_strategy(settings: Settings) -> Strategy:
     }
     accepted = signature(cls).parameters
     if not any(p.kind is Parameter.VAR_KEYWORD for p in accepted.values()):
+        for name in _COMMON:  # the files' defaults mean nothing to a class that does without
+            if name not in accepted:
+                arguments.pop(name, None)
         unknown = [name for name in arguments if name not in accepted]
         if unknown:
             raise ConfigError(
@@ -37,7 +49,7 @@ def build_strategy(settings: Settings) -> Strategy:
             )
     try:
         return cls(**arguments)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         msg = f"strategy: {path} refuses its arguments: {error}"
         raise ConfigError(msg) from error
 

@@ -5,12 +5,12 @@ configure → exchange → aggregate → server step → publish → evaluate P
 
 from __future__ import annotations
 
-import logging
 import random
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 from flwr.app import ConfigRecord, MetricRecord
 
 from fedcomp import seeds
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from fedcomp.tensors import Tensors
     from strategies.exchange import Exchange
     from strategies.grid import CompressingGrid
-
-log = logging.getLogger(__name__)
 
 
 class Compressed:
@@ -82,13 +80,15 @@ class Compressed:
         start = RunStart(self._manifest.parameters, metric, self._ledger)
         for observer in self._observers:
             observer.on_start(start)
-        try:
+        with ExitStack() as ends:
+            for observer in reversed(self._observers):
+                ends.callback(self._end, observer)
             self._tell(RoundResult(0, self._evaluate(self._link.public), self._ledger.take()))
             for number in range(1, self._settings.rounds + 1):
                 self._tell(self._round(number))
-        finally:
-            for observer in self._observers:
-                observer.on_end(self._link.public)
+
+    def _end(self, observer: Observer) -> None:
+        observer.on_end(self._link.public)
 
     def _tell(self, result: RoundResult) -> None:
         for observer in self._observers:
@@ -97,13 +97,14 @@ class Compressed:
     def _round(self, number: int) -> RoundResult:
         began = time.perf_counter()
         exchange, model, encode_seconds = self._train(number)
-        metrics = {**self._evaluate(model), **self._evaluate_federated(number)}
+        federated, failures = self._evaluate_federated(number)
+        metrics = {**self._evaluate(model), **federated}
         return RoundResult(
             round=number,
             metrics=metrics,
             entries=self._ledger.take(),
             clients=len(exchange.replies),
-            failures=len(exchange.failures),
+            failures=len(exchange.failures) + failures,
             encode_seconds=exchange.seconds[keys.ENCODE_SECONDS] + encode_seconds,
             decode_seconds=exchange.seconds[keys.DECODE_SECONDS],
             train_seconds=exchange.seconds[keys.TRAIN_SECONDS],
@@ -114,29 +115,42 @@ class Compressed:
         """Exchange, aggregate and publish; return the account and the new public model."""
         exchange = self._grid.open(number, "train")
         with self._seeded("train", number):
-            messages = self._strategy.configure_train(
-                number, self._record(), ConfigRecord(), self._grid
+            messages = list(
+                self._strategy.configure_train(number, self._record(), ConfigRecord(), self._grid)
             )
         replies = self._exchange(messages)
         self._guard(exchange, replies)
         self._ledger.trained(len(replies))
-        aggregate, found = self._strategy.aggregate_train(number, replies)
-        if aggregate is None:
-            msg = f"round {number}: strategy {type(self._strategy).__name__} returned no model"
-            raise RoundError(msg)
+        aggregate, found = self._aggregate(number, replies)
         examples = {
             site: float(reply.content.metric_records[keys.METRICS][keys.EXAMPLES])  # type: ignore[arg-type]
             for site, reply in exchange.replies.items()
         }
         model = join(from_record(aggregate), exchange, examples, self._link.exact)
         model, side = self._step.after_aggregate(model, exchange.side, _scalars(found), number)
+        bad = [name for name, value in model.items() if not np.isfinite(value).all()]
+        if bad:
+            msg = f"round {number}: the aggregate is not finite, first in {bad[0]}; it is not sent"
+            raise RoundError(msg)
         began = time.perf_counter()
         self._link.publish(model, number, side)
         return exchange, self._link.public, time.perf_counter() - began
 
-    def _evaluate_federated(self, number: int) -> dict[str, float]:
-        """Let the strategy evaluate the new version at clients where it wants to."""
-        self._grid.open(number, "evaluate")
+    def _aggregate(self, number: int, replies: list[Message]) -> tuple[ArrayRecord, MetricRecord]:
+        name = type(self._strategy).__name__
+        try:
+            aggregate, found = self._strategy.aggregate_train(number, replies)
+        except Exception as error:
+            msg = f"round {number}: strategy {name} failed: {type(error).__name__}: {error}"
+            raise RoundError(msg) from error
+        if aggregate is None:
+            msg = f"round {number}: strategy {name} returned no model of {len(replies)} replies"
+            raise RoundError(msg)
+        return aggregate, found if found is not None else MetricRecord()
+
+    def _evaluate_federated(self, number: int) -> tuple[dict[str, float], int]:
+        """Let the strategy evaluate the new version at clients; return metrics and failures."""
+        exchange = self._grid.open(number, "evaluate")
         with self._seeded("evaluate", number):
             messages = list(
                 self._strategy.configure_evaluate(
@@ -144,9 +158,10 @@ class Compressed:
                 )
             )
         if not messages:
-            return {}
+            return {}, 0
         found = self._strategy.aggregate_evaluate(number, self._exchange(messages))
-        return {f"federated_{name}": value for name, value in _scalars(found).items()}
+        metrics = {f"federated_{name}": value for name, value in _scalars(found).items()}
+        return metrics, len(exchange.failures)
 
     def _record(self) -> ArrayRecord:
         """Return what the strategy sees of the exact model."""

@@ -7,20 +7,23 @@ packets, replies come back as the arrays that the strategy expects.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.serverapp import Grid
 
-from fedcomp.errors import BitstreamError, LinkError, RunInterrupted
+from fedcomp.errors import LinkError, RunInterrupted
 from fedcomp.wire import keys
-from fedcomp.wire.private import message_bytes
-from fedcomp.wire.records import blob_of, blob_record, to_record
-from strategies.exchange import Exchange, Sizes, split
+from fedcomp.wire.records import blob_record
+from fedcomp.wire.sizes import MessageSizer
+from strategies.exchange import Exchange, Sizes
+from strategies.forward import ForwardingGrid
+from strategies.replies import accept, refuse_odd_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from threading import Event
+
+    from flwr.serverapp import Grid
 
     from fedcomp.link.ledger import Ledger, Purpose
     from fedcomp.link.server import ServerLink
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.01
 
 
-class CompressingGrid(Grid):
+class CompressingGrid(ForwardingGrid):
     """Send packets instead of arrays, and book every one of them.
 
     Parameters
@@ -46,13 +49,14 @@ class CompressingGrid(Grid):
     def __init__(
         self, inner: Grid, link: ServerLink, ledger: Ledger, sites: Mapping[int, str], stop: Event
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._link = link
         self._ledger = ledger
         self._sites = dict(sites)
         self._stop = stop
         self._pending: dict[str, Message] = {}
         self._resent: dict[str, str] = {}
+        self._size = MessageSizer()
         self.exchange = Exchange(ledger, 0, "train")
 
     def open(self, round_number: int, purpose: Purpose) -> Exchange:
@@ -62,25 +66,10 @@ class CompressingGrid(Grid):
         self.exchange = Exchange(self._ledger, round_number, purpose)
         return self.exchange
 
-    def set_run(self, run: Any) -> None:
-        """Pass on to Flower's grid."""
-        self._inner.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        """The run as Flower's grid knows it."""
-        return self._inner.run
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Pass on to Flower's grid."""
-        return self._inner.create_message(*args, **kwargs)
-
-    def get_nodes(self) -> Any:
-        """Pass on to Flower's grid."""
-        return self._inner.get_nodes()
-
     def get_node_ids(self) -> list[int]:
-        """Return the connected nodes in the order of their sites."""
+        """Return the connected nodes in the order of their sites; strategies may wait here."""
+        if self._stop.is_set():
+            raise RunInterrupted
         connected = set(self._inner.get_node_ids())
         return [node for node in self._sites if node in connected]
 
@@ -117,6 +106,7 @@ class CompressingGrid(Grid):
                 time.sleep(POLL_SECONDS)
         for request in self._pending.values():
             self.exchange.fail(self._site(request), f"no answer within {timeout} s")
+        refuse_odd_metrics(self.exchange)
         replies = self.exchange.replies
         return [replies[site] for site in self._sites.values() if site in replies]
 
@@ -138,26 +128,27 @@ class CompressingGrid(Grid):
         message = Message(
             content, meta.dst_node_id, meta.message_type, ttl=meta.ttl, group_id=meta.group_id
         )
-        sizes = Sizes(message_bytes(message), sent.payload_bytes, len(sent.blob), sent.side_bytes)
-        self.exchange.book(site, "downlink", sent.kind, sent.codec, sizes)
+        sizes = Sizes(self._size(message), sent.payload_bytes, len(sent.blob), sent.side_bytes)
+        self.exchange.book(site, "downlink", sent.kind, sent.codec, sizes, sent.seconds)
         return message
 
     def _receive(self, request: Message, reply: Message) -> bool:
         """Decode a reply in place; tell whether the strategy may have it."""
         site = self._site(request)
+        size = self._size(reply)
         if reply.has_error():
+            self.exchange.book(site, "uplink", "error", "", Sizes(size))
             self._link.forget(site)  # whatever it holds now, it gets a packet that stands alone
             self.exchange.fail(site, reply.error.reason or "an error without a reason")
             return False
-        size = message_bytes(reply)
         fields = reply.content.config_records.get(keys.FIELDS, ConfigRecord())
         if keys.NACK in fields:
             self.exchange.book(site, "uplink", "nack", "", Sizes(size))
             refused = reply.metadata.reply_to_message_id
             return self._send_keyframe(site, request, refused, str(fields[keys.NACK]))
         try:
-            self._accept(site, reply, fields, size)
-        except (BitstreamError, KeyError, TypeError, ValueError) as error:
+            accept(self.exchange, self._link, site, reply, size)
+        except Exception as error:
             self.exchange.fail(site, f"the reply is refused: {error}")
             return False
         return True
@@ -171,33 +162,3 @@ class CompressingGrid(Grid):
         self._link.forget(site)
         (self._resent[refused],) = self.push_messages([request])
         return False
-
-    def _accept(self, site: str, reply: Message, fields: ConfigRecord, size: int) -> None:
-        """Replace a reply's packet by what the strategy expects, and book it either way."""
-        began = time.perf_counter()
-        seconds = {k: float(fields[k]) for k in keys.SECONDS if k in fields}  # type: ignore[arg-type]
-        codec, sizes, kind = self._link.session.uplink, Sizes(size), "message"
-        content = RecordDict({k: r for k, r in reply.content.items() if k != keys.FIELDS})
-        try:
-            for key, record in list(content.array_records.items()):
-                blob = blob_of(record)
-                sizes, kind = Sizes(size, packet=len(blob)), "refused"
-                received = self._link.uplink(site, blob, self.exchange.round)
-                sizes = Sizes(size, received.payload_bytes, len(blob), received.side_bytes)
-                kind = codec.mode
-                part, self.exchange.buffers[site] = split(
-                    received.model, self._link.session.manifest
-                )
-                content[key] = to_record(part)
-                self.exchange.side[site] = received.side
-            self._link.confirm(site, bytes(fields[keys.VERSION]))  # type: ignore[arg-type]
-        finally:
-            spent = seconds.get(keys.ENCODE_SECONDS, 0.0)
-            self.exchange.book(
-                site, "uplink", kind, codec.name if sizes.packet else "", sizes, spent
-            )
-        for key, value in seconds.items():
-            self.exchange.seconds[key] += value
-        self.exchange.seconds[keys.DECODE_SECONDS] += time.perf_counter() - began
-        reply.content = content
-        self.exchange.replies[site] = reply

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
     from fedcomp.link.ledger import Ledger
-
-log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.05
 

@@ -66,7 +66,7 @@ SUMMARY_KEYS = [
     "method", "dataset", "model", "parameters", "clients", "rounds", "seed", "final_accuracy",
     "best_accuracy", "uplink_bytes", "downlink_bytes", "total_bytes", "evaluation_bytes",
     "reference_bytes", "compression_ratio", "message_bytes", "bytes_to_target", "failures",
-    "wall_seconds", "versions",
+    "status", "wall_seconds", "versions",
 ]  # fmt: skip
 ROUND_COLUMNS = [
     "round", "accuracy", "loss", "uplink_bytes", "downlink_bytes", "evaluation_bytes",

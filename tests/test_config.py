@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -65,11 +66,17 @@ def test_every_registered_component_has_a_file() -> None:
 
 def test_all_errors_come_at_once() -> None:
     found = problems(
-        "rouns=3", "dataset=digitz", "train.lr=-1", "clients=many", "uplink.mode=delta", "nonsense"
+        "rouns=3",
+        "dataset=digitz",
+        "train.lr=-1",
+        "clients=many",
+        "uplink.mode=nodelta",
+        "nonsense",
     )
-    assert len(found) == 5 or len(found) == 6
+    assert len(found) == 6
     text = "\n".join(found)
     for part in (
+        "uplink.mode=nodelta: Input should be",
         "rouns=3: there is no key rouns; did you mean rounds?",
         "dataset=digitz: there is no such option; did you mean digits? Allowed: digits",
         "train.lr=-1: Input should be greater than 0",
@@ -84,11 +91,29 @@ def test_all_errors_come_at_once() -> None:
     [
         ("strategy.momentum=0.9", "there is no key strategy.momentum"),
         ("strategy.min_train_nodes=0.5", "must be of type int, such as the default 1"),
-        ("strategy.min_train_nodes=11", "there are only 10 clients"),
+        ("strategy.min_train_nodes=0", r"with 10 of 10 clients in a round allowed are 1 to 10"),
+        ("strategy.min_train_nodes=11", r"with 11 of 10 clients in a round allowed are 1 to 10"),
+        ("strategy.min_available_nodes=20", "allowed are 1 to 10"),
+        ("strategy.fraction_evaluate=2", "allowed are 0 to 1"),
+        ("strategy.fraction_evaluate=true", "must be a number"),
+        ("+strategy.weighted_by_key=foo", "is set by the project"),
+        ("+strategy.fraction_train=0.1", "the share of clients is `fraction`"),
+        ("~strategy._target_", "keys can be added or removed below strategy only"),
+        ("strategy._target_=null", "must be of type str"),
+        ("+foo=1", "keys can be added or removed below strategy only"),
+        ("~train", "there is no such option; allowed: default"),
+        ("train=null", "there is no such option; allowed: default"),
+        ("uplink=cast", r"choose codec@uplink=…"),
+        ("model.name=null", "model: one option of this group has to be chosen"),
+        ("train.lr=inf", "must be finite"),
+        ("method.name=/tmp/x", "should match pattern"),
+        ("hydra.mode=MULTIRUN", r"of Hydra only hydra\.run\.dir and"),
+        ("rounds=1,2", "names several values"),
+        ("partition=dirichlt", "did you mean dirichlet"),
         ("engine.min_results=11", "a round asks only 10 clients"),
         ("uplink.mode=delta", "codec none works in mode absolute only"),
         ("codec=cast", "there is no key codec"),
-        ("+train.lrr=1", "train.lrr=1: the key is unknown; did you mean lr?"),
+        ("train.lrr=1", r"there is no key train\.lrr; did you mean lr\?"),
         ("targets=[0.5,0]", "targets.1=0: Input should be greater than 0"),
         ("fraction=1.5", "fraction=1.5: Input should be less than or equal to 1"),
         ("rounds=2.5", "rounds=2.5: Input should be a valid integer"),
@@ -97,7 +122,7 @@ def test_all_errors_come_at_once() -> None:
         ("model.hidden.x=1", "there is no key model.hidden.x"),
         ("experiment=nothing", "did you mean|allowed: half_noniid"),
         ("train.lr=${clients", "is not of the form key=value"),
-        ("train.lr=${nobody}", "nobody"),
+        ("train.lr=${nobody}", "^train.lr: Interpolation key .nobody. not found$"),
     ],
 )
 def test_bad_input_is_explained(override: str, expected: str) -> None:
@@ -118,6 +143,43 @@ def test_flower_asks_exactly_the_clients_that_are_stated(
     assert settings.clients_per_round == expected
     strategy = build_strategy(settings)
     assert max(int(clients * strategy.fraction_train), 1) == expected  # type: ignore[attr-defined]
+
+
+def test_errors_in_different_places_do_not_hide_each_other() -> None:
+    found = problems("hydra.foo=1", "rouns=3", "clients=a", "train.lr=${foo}", "~train")
+    assert {text.split(":")[0].split("=")[0] for text in found} == {
+        "hydra.foo", "~train", "rouns", "clients",
+    }  # fmt: skip
+    assert len(problems("partition=dirichlt", "partition.alpha=0.1")) == 1
+
+
+def test_valid_overrides_of_unusual_forms() -> None:
+    config = compose_config(["strategy=fedadam", "strategy.eta_l=${train.lr}", "experiment=null"])
+    assert config["strategy"]["eta_l"] == config["train"]["lr"]
+    assert "fraction_evaluate" not in compose_config(["~strategy.fraction_evaluate"])["strategy"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "clients", "malicious", "fits"),
+    [("krum", 5, 1, True), ("krum", 4, 1, False), ("bulyan", 7, 1, True), ("bulyan", 6, 1, False)],
+)
+def test_robust_strategies_need_enough_clients(
+    strategy: str, clients: int, malicious: int, fits: bool
+) -> None:
+    words = [f"strategy={strategy}", f"clients={clients}"]
+    words.append(f"strategy.num_malicious_nodes={malicious}")
+    if fits:
+        compose_config(words)
+    else:
+        assert "num_malicious_nodes=1" in problems(*words)[0]
+
+
+def test_a_codec_of_another_folder_can_be_chosen(tmp_path: Path) -> None:
+    (tmp_path / "codec").mkdir()
+    text = (config_dir() / "codec" / "cast.yaml").read_text().replace("dtype: fp16", "dtype: bf16")
+    (tmp_path / "codec" / "mine.yaml").write_text(text)
+    config = compose_config([f"hydra.searchpath=[file://{tmp_path}]", "codec@uplink=mine"])
+    assert config["uplink"]["dtype"] == "bf16"
 
 
 def test_any_strategy_by_its_path() -> None:

@@ -20,7 +20,12 @@ LAYERS = {
     "fedcomp.cli": 6,
 }
 SIDES = ("strategies", "clients")
-FLOWER = ("fedcomp/wire/records.py", "fedcomp/wire/private.py", "fedcomp/engines/")
+FLOWER = (
+    "fedcomp/wire/records.py",
+    "fedcomp/wire/sizes.py",
+    "fedcomp/wire/private.py",
+    "fedcomp/engines/",
+)
 HYDRA = "fedcomp/config.py"
 
 

@@ -48,19 +48,20 @@ class FlowerEngine(EngineSettings):
     Parameters
     ----------
     gpus_per_client
-        Share of a GPU that a client holds while it works; 0.25 lets four share one.
+        Share of a GPU that a client holds while it works; 0.25 lets four share one.  By default
+        the clients that run at a time share all GPUs, unless they train on the CPU.
     max_parallel
         The most clients at a time; by default as many as the cores allow.
     """
 
     name: ClassVar[str] = "flower"
 
-    gpus_per_client: Annotated[float, Ge(0)] = 0.0
+    gpus_per_client: Annotated[float, Ge(0)] | None = None
     max_parallel: Annotated[int, Ge(1)] | None = None
 
     def run(self, job: Job, setup: Setup, hooks: Hooks) -> None:
         """Run the job to its end, or raise."""
-        backend = self._backend(verbose=job.settings.verbose)
+        backend = self._backend(job.settings.train.device, verbose=job.settings.verbose)
         failure: list[Exception] = []
 
         def simulate() -> None:
@@ -88,10 +89,12 @@ class FlowerEngine(EngineSettings):
             done.wait(_STOP_SECONDS)
             _kill_children()  # Ray itself does not stop while it starts or while a client trains
             raise
+        finally:
+            # Nobody comes back to the clients' states of an ended run.
+            shutil.rmtree(Path(job.folder) / "state", ignore_errors=True)
         if failure:
             hooks.stop.set()  # the server app may still be waiting for clients
             self._explain(failure[0], job)
-        shutil.rmtree(Path(job.folder) / "state", ignore_errors=True)  # nobody comes back to it
 
     @staticmethod
     def _explain(error: Exception, job: Job) -> NoReturn:
@@ -109,21 +112,27 @@ class FlowerEngine(EngineSettings):
         super().check()
         from torch.cuda import device_count
 
-        if self.gpus_per_client > device_count():
+        if (self.gpus_per_client or 0) > device_count():
             msg = (
                 f"engine.gpus_per_client={self.gpus_per_client:g}: this machine has"
                 f" {device_count()} GPUs; lower it"
             )
             raise ConfigError(msg)
 
-    def _backend(self, *, verbose: bool) -> dict[str, Any]:
+    def _backend(self, device: str, *, verbose: bool) -> dict[str, Any]:
         """Return Flower's backend settings: as many clients at a time as the cores allow."""
+        from torch.cuda import device_count
+
         most = cpu_count() // self.cpus_per_client
         parallel = min(self.max_parallel or most, most)
+        gpus = self.gpus_per_client
+        if gpus is None:  # Ray hides all GPUs from workers that ask for none
+            share = 0.0 if device == "cpu" else device_count() / parallel
+            gpus = share if share < 1 else float(int(share))
         return {
             "client_resources": {
                 "num_cpus": self.cpus_per_client,
-                "num_gpus": self.gpus_per_client,
+                "num_gpus": gpus,
             },
             "init_args": {
                 "num_cpus": parallel * self.cpus_per_client,

@@ -78,14 +78,13 @@ class ClientLink:
     def open(self, blob: bytes, round_number: int) -> None:
         """Apply a downlink message; `LinkError` means that a keyframe is needed."""
         self.round = round_number
-        state = self._store.load(self.site)
+        state = self._stored()
         for packet in read_chain(blob):
             state = self._apply(packet, state)
         if state is None:
             msg = "the message brought no version"
             raise BitstreamError(msg)
-        order = self.session.manifest.by_name
-        self.received = {name: state.model[name] for name in order}
+        self.received = {name: state.model[name] for name in self.session.manifest.by_name}
         self.version = state.version
         self._store.save(self.site, state)
 
@@ -110,14 +109,24 @@ class ClientLink:
         )
         return packet.to_bytes()
 
+    def _stored(self) -> ClientState | None:
+        """Return the state of this site unless it is one of another model."""
+        state = self._store.load(self.site)
+        if state is None:
+            return None
+        shapes = {name: (value.shape, str(value.dtype)) for name, value in state.model.items()}
+        specs = self.session.manifest.by_name.items()
+        return state if shapes == {n: (s.shape, s.dtype) for n, s in specs} else None
+
     def _apply(self, packet: Packet, state: ClientState | None) -> ClientState:
         self.session.check(packet, self.session.downlink, KEYFRAME_CODEC)
+        self.side = read_side(packet.side)
         if Flag.HELD in packet.flags:
             return self._held(packet.version, state)
         keyframe = packet.codec == KEYFRAME_CODEC.id
         codec = KEYFRAME_CODEC if keyframe else self.session.downlink
         if Flag.STANDALONE in packet.flags:
-            base = state.model if state else self._initial()
+            base: Tensors = {}
         elif state is None or state.version != packet.base:
             base = self._held(packet.base, state).model
         else:
@@ -126,7 +135,6 @@ class ClientLink:
         symbols = codec.unpack(packet.payload, context)
         model = restore(codec, symbols, base, context)
         self.received_symbols = symbols
-        self.side = read_side(packet.side)
         version = version_of(model)
         if version != packet.version:
             msg = (

@@ -9,7 +9,8 @@ What a downlink codec loses is still in T − P, so the next version carries it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from fedcomp.errors import BitstreamError
 from fedcomp.link.session import KEYFRAME_CODEC, Session, lossy, restore
 from fedcomp.tensors import Tensors, add, subtract, version_of
-from fedcomp.wire.packet import Flag, Packet, read_chain
+from fedcomp.wire.packet import NO_FLAGS, NO_VERSION, Flag, Packet, read_chain
 from fedcomp.wire.side import read_side, write_side
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Sent:
     codec: str
     payload_bytes: int
     side_bytes: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,11 @@ class ServerLink:
         self._holds: dict[str, bytes] = {}
         self._side = b""
         self._round = 0
+        self._publish_seconds = 0.0
 
     def publish(self, model: Tensors, round_number: int, side: Tensors | None = None) -> None:
         """Make a new version of the public model out of the aggregate of a round."""
+        began = time.perf_counter()
         codec = self.session.downlink
         context = self.session.context("downlink", round_number, self.public)
         base = self.version
@@ -82,13 +86,14 @@ class ServerLink:
         self._side = write_side(side or {})
         self._blobs.clear()
         self._published = self._packet(codec, codec.pack(symbols, context), base)
+        self._publish_seconds = time.perf_counter() - began
 
     def downlink(self, site: str) -> Sent:
         """Return the packet that brings a client from what it holds to the newest version."""
         held = self._holds.get(site, self._initial_version)
         if held == self.version:
             return self._sent("held")
-        if self._published is None:
+        if held == NO_VERSION or self._published is None:
             return self._sent("keyframe")
         if self.session.downlink.mode == "absolute":
             return self._sent("absolute")
@@ -100,7 +105,7 @@ class ServerLink:
 
     def forget(self, site: str) -> None:
         """Treat a client as one that holds nothing, so that it gets a packet that stands alone."""
-        self._holds[site] = b""
+        self._holds[site] = NO_VERSION
 
     def uplink(self, site: str, blob: bytes, round_number: int) -> Received:
         """Check and decode the reply of a client that trained on the newest version."""
@@ -135,35 +140,30 @@ class ServerLink:
             session=self.session.digest,
             round=self._round,
             payload=payload,
-            base=bytes(len(base)) if alone else base,
+            base=NO_VERSION if alone else base,
             version=self.version,
-            flags=Flag.STANDALONE if alone else Flag(0),
+            flags=Flag.STANDALONE if alone else NO_FLAGS,
             side=self._side,
         )
 
     def _sent(self, kind: PacketKind) -> Sent:
-        """Build each kind of packet once for all clients."""
-        if kind not in self._blobs:
-            codec: Codec = self.session.downlink
-            if kind in ("absolute", "delta") and self._published is not None:
-                packet = self._published
-            elif kind == "held":
-                packet = Packet(
-                    codec=KEYFRAME_CODEC.id,
-                    session=self.session.digest,
-                    round=self._round,
-                    payload=b"",
-                    version=self.version,
-                    flags=Flag.HELD,
-                )
-                codec = KEYFRAME_CODEC
-            else:
-                codec = KEYFRAME_CODEC
-                context = self.session.context("downlink", self._round, self.public)
-                packet = self._packet(codec, codec.encode(self.public, context), b"")
-            blob = packet.to_bytes()
-            self._blobs[kind] = Sent(blob, kind, codec.name, len(packet.payload), len(packet.side))
-        return self._blobs[kind]
+        """Build each kind of packet once for all clients; the first one carries the time."""
+        if kind in self._blobs:
+            return self._blobs[kind]
+        began = time.perf_counter()
+        codec: Codec = KEYFRAME_CODEC
+        if kind == "held":
+            packet = replace(self._packet(codec, b"", NO_VERSION), flags=Flag.HELD)
+        elif kind == "keyframe" or self._published is None:
+            context = self.session.context("downlink", self._round, self.public)
+            packet = self._packet(codec, codec.encode(self.public, context), NO_VERSION)
+        else:
+            codec, packet = self.session.downlink, self._published
+            began -= self._publish_seconds
+        blob = packet.to_bytes()
+        sent = Sent(blob, kind, codec.name, len(packet.payload), len(packet.side))
+        self._blobs[kind] = sent
+        return replace(sent, seconds=time.perf_counter() - began)
 
 
 def _same(left: Tensors, right: Tensors) -> bool:

@@ -71,6 +71,7 @@ def restore(codec: Codec, symbols: Symbols, base: Tensors, context: Context) -> 
     if codec.mode == "delta":
         return add(base, decoded)
     return {
-        name: decoded[name].astype(value.dtype, copy=False) if name in decoded else value
-        for name, value in base.items()
+        name: decoded[name].astype(spec.dtype, copy=False) if name in decoded else base[name]
+        for name, spec in context.manifest.by_name.items()
+        if name in decoded or name in base
     }

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fedcomp.tensors import contiguous
+from fedcomp.tensors import contiguous, version_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fedcomp.tensors import Tensors
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,16 @@ class FileStateStore:
         if not links:
             return None
         newest = max(links, key=lambda path: path.stat().st_mtime_ns)
-        return ClientState(bytes.fromhex(_version_in(newest)), load_file(newest))
+        version = bytes.fromhex(_version_in(newest))
+        try:
+            model = load_file(newest)
+        except (OSError, SafetensorError) as error:
+            self._remove(newest, str(error))
+            return None
+        if version_of(model) != version:
+            self._remove(newest, "its contents are not those of its version")
+            return None
+        return ClientState(version, model)
 
     def save(self, site: str, state: ClientState) -> None:
         """Replace the state of a site."""
@@ -111,6 +125,12 @@ class FileStateStore:
             save_file({name: contiguous(value) for name, value in model.items()}, temporary)
             os.link(temporary, link)
             temporary.replace(shared)
+
+    def _remove(self, damaged: Path, reason: str) -> None:
+        """Forget a damaged version: the client will ask for a keyframe."""
+        log.warning("%s cannot be used and is removed: %s", damaged, reason)
+        damaged.unlink(missing_ok=True)
+        (self._models / f"{_version_in(damaged)}.safetensors").unlink(missing_ok=True)
 
     def _links(self, site: str) -> list[Path]:
         return list(self._sites.glob(f"{site}~*.safetensors"))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fedcomp.report.observer import RoundResult, RunStart
     from fedcomp.settings import Settings
     from fedcomp.tensors import Tensors
@@ -26,51 +27,54 @@ class Progress:
         self._live: Live | None = None
         self._began = time.perf_counter()
 
-    def on_start(self, start: RunStart) -> None:
-        """Show the empty view."""
-        self._start = start
+    def __enter__(self) -> Self:
+        title = f"{self._settings.method.name} on {self._settings.dataset.name}"
         if self._console.is_terminal:
-            self._live = Live(Text("starting …"), console=self._console, refresh_per_second=4)
-            self._live.start()
-
-    def on_round(self, result: RoundResult) -> None:
-        """Show the state after a round."""
-        cells = self._cells(result)
-        if self._live is not None:
-            self._live.update(self._view(result, cells))
+            waiting = Text(f"{title}: starting {self._settings.clients} clients …")
+            self._live = Live(waiting, console=self._console, refresh_per_second=4)
+            self._live.start(refresh=True)
         else:
-            line = "  ".join(f"{name} {value}" for name, value in cells.items())
-            self._console.print(line, soft_wrap=True, highlight=False)
+            self._console.print(title)
+        return self
 
-    def on_end(self, model: Tensors) -> None:  # noqa: ARG002
-        """Leave the last state standing."""
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 
-    def _cells(self, result: RoundResult) -> dict[str, str]:
+    def on_start(self, start: RunStart) -> None:
+        """Keep what is known of the run."""
+        self._start = start
+
+    def on_round(self, result: RoundResult) -> None:
+        """Show the state after a round."""
+        line = self._line(result)
+        if self._live is None:
+            self._console.print(line, soft_wrap=True, highlight=False)
+            return
+        bar = ProgressBar(total=self._settings.rounds, completed=result.round, width=60)
+        self._live.update(Group(Text(line, no_wrap=True, overflow="ellipsis"), bar))
+
+    def on_end(self, model: Tensors) -> None:
+        """Leave the last state standing."""
+
+    def _line(self, result: RoundResult) -> str:
         rounds, ledger = self._settings.rounds, self._start.ledger
         if result.round <= 1:  # round 1 holds the start of all workers and says little
             self._began = time.perf_counter()
-        spent = time.perf_counter() - self._began
         done = result.round - 1
-        left = spent / done * (rounds - result.round) if done > 0 else None
-        return {
-            "round": f"{result.round}/{rounds}",
-            self._start.metric: f"{result.metrics[self._start.metric]:.4f}",
-            "loss": f"{result.metrics['loss']:.4f}",
-            "up": megabytes(ledger.uplink_bytes),
-            "down": megabytes(ledger.downlink_bytes),
-            "left": "…" if left is None else duration(left),
-            **({"failed": str(result.failures)} if result.failures else {}),
-        }
-
-    def _view(self, result: RoundResult, cells: dict[str, str]) -> Group:
-        table = Table.grid(padding=(0, 2))
-        for name in cells:
-            table.add_column(name)
-        table.add_row(*(Text.assemble((f"{name} ", "dim"), text) for name, text in cells.items()))
-        bar = ProgressBar(total=self._settings.rounds, completed=result.round, width=60)
-        return Group(table, bar)
+        spent = time.perf_counter() - self._began
+        left = duration(spent / done * (rounds - result.round)) if done > 0 else "…"
+        cells = [
+            f"round {result.round}/{rounds}",
+            f"{self._start.metric} {result.metrics[self._start.metric]:.4f}",
+            f"loss {result.metrics['loss']:.3f}",
+            f"up {megabytes(ledger.uplink_bytes)}",
+            f"down {megabytes(ledger.downlink_bytes)}",
+            f"left {left}",
+        ]
+        if result.failures:
+            cells.append(f"failed {result.failures}")
+        return "  ".join(cells)
 
 
 def megabytes(count: int) -> str:
@@ -79,9 +83,11 @@ def megabytes(count: int) -> str:
     Examples
     --------
     >>> megabytes(1_234_567), megabytes(480)
-    ('1.235 MB', '480 B')
+    ('1.23 MB', '480 B')
     """
-    return f"{count} B" if count < 1000 else f"{count / 1e6:.3f} MB"
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1e3:.1f} kB" if count < 1e5 else f"{count / 1e6:.2f} MB"
 
 
 def duration(seconds: float) -> str:

@@ -59,6 +59,7 @@ class RunFolder:
         self._files: dict[str, TextIO] = {}
         self._columns: tuple[str, ...] = ()
         self._failures = 0
+        self._ended = False
         self._round = 0
         self._began = time.perf_counter()
         self._versions = versions()
@@ -89,7 +90,12 @@ class RunFolder:
         self._summarise()
 
     def on_end(self, model: Tensors) -> None:
-        """Write the final public model and close the tables."""
+        """Write the final public model and what an unfinished round sent; close the tables."""
+        self._ended = True
+        for entry in self._start.ledger.take():
+            self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
+        if self._history:
+            self._summarise()
         tensors = {name: contiguous(value) for name, value in model.items()}
         save_file(tensors, self._folder / "model.safetensors")
         for file in self._files.values():
@@ -129,16 +135,20 @@ class RunFolder:
             "reference_bytes": ledger.reference_bytes,
             "compression_ratio": ledger.compression_ratio,
             "message_bytes": ledger.message_bytes,
-            "bytes_to_target": {
-                f"{target:g}": self._bytes_to(target) for target in settings.targets
-            },
+            "bytes_to_target": {str(target): self._bytes_to(target) for target in settings.targets},
             "failures": self._failures,
+            "status": self._status(),
             "wall_seconds": time.perf_counter() - self._began,
             "versions": self._versions,
         }
         temporary = self._folder / "summary.json.tmp"
         temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         temporary.replace(self._folder / "summary.json")
+
+    def _status(self) -> str:
+        if self._round == self._job.settings.rounds:
+            return "finished"
+        return "stopped" if self._ended else "running"
 
     def _bytes_to(self, target: float) -> int | None:
         """Return all bytes sent up to the end of the first round that reached the target."""

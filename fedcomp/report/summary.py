@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_NEEDED = (
+    "method",
+    "dataset",
+    "model",
+    "rounds",
+    "uplink_bytes",
+    "downlink_bytes",
+    "evaluation_bytes",
+    "reference_bytes",
+    "compression_ratio",
+    "failures",
+    "status",
+    "wall_seconds",
+)
+
+
 def read_summary(folder: Path) -> dict[str, Any]:
     """Return what a run folder's summary.json holds."""
     path = folder / "summary.json"
@@ -26,6 +42,10 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         msg = f"{path} is not a summary of a run: {error}"
         raise DataError(msg) from error
+    missing = [key for key in _NEEDED if not isinstance(found, dict) or key not in found]
+    if missing or not any(key.startswith("final_") for key in found):
+        msg = f"{path} is not a summary of a run: {', '.join(missing) or 'final_…'} is missing"
+        raise DataError(msg)
     return dict(found)
 
 
@@ -56,7 +76,7 @@ def comparison(folders: Iterable[Path]) -> Table:
             summary["method"],
             summary["dataset"],
             summary["model"],
-            str(summary["rounds"]),
+            str(summary["rounds"]) + ("" if summary["status"] == "finished" else "…"),
             f"{metric} {value:.4f}",
             megabytes(summary["uplink_bytes"]),
             megabytes(summary["downlink_bytes"]),
@@ -75,23 +95,24 @@ def closing(folder: Path) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
+    state = "" if summary["status"] == "finished" else f", {summary['status']}"
     sent = summary["uplink_bytes"] + summary["downlink_bytes"]
     rows = {
         metric: f"{value:.4f} after {summary['rounds']} rounds"
-        f" (best {summary[f'best_{metric}']:.4f})",
+        f" (best {summary[f'best_{metric}']:.4f}){state}",
         "uplink": megabytes(summary["uplink_bytes"]),
         "downlink": megabytes(summary["downlink_bytes"]),
         "ratio": "–"
         if ratio is None
         else f"{ratio:.2f} × (float32 both ways {megabytes(summary['reference_bytes'])},"
         f" sent {megabytes(sent)})",
-        "evaluation": megabytes(summary["evaluation_bytes"]),
+        "evaluation": f"{megabytes(summary['evaluation_bytes'])} both ways, not in the ratio",
         "failures": str(summary["failures"]),
         "time": duration(summary["wall_seconds"]),
         "folder": str(folder),
     }
-    for name in ("evaluation", "failures"):
-        if summary[f"{name}_bytes" if name == "evaluation" else name] == 0:
+    for name, count in (("evaluation", "evaluation_bytes"), ("failures", "failures")):
+        if summary[count] == 0:
             del rows[name]
     for name, text in rows.items():
         table.add_row(name, text)

@@ -15,7 +15,7 @@ from fedcomp.errors import EngineError
 from fedcomp.wire import keys
 
 if TYPE_CHECKING:
-    from flwr.app import Message
+    from flwr.app import Message, RecordDict
     from flwr.clientapp import ClientApp
     from flwr.serverapp import ServerApp
 
@@ -42,6 +42,13 @@ def message_bytes(message: Message) -> int:
     from flwr.common.serde import message_to_proto
 
     return int(message_to_proto(message).ByteSize())
+
+
+def content_bytes(content: RecordDict) -> int:
+    """Return the size of a message's content alone in that form."""
+    from flwr.common.serde import recorddict_to_proto
+
+    return int(recorddict_to_proto(content).ByteSize())
 
 
 def set_message_id(message: Message, value: str) -> None:

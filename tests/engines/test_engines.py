@@ -35,16 +35,16 @@ def bytes_of(run: Path) -> tuple[list[list[str]], bytes]:
 def test_inline_twice_gives_identical_bytes(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import strategies.grid
+    import strategies.replies
 
     blobs: list[bytes] = []
-    original = strategies.grid.blob_of
+    original = strategies.replies.blob_of
 
     def spy(record: object) -> bytes:
         blobs.append(original(record))  # type: ignore[arg-type]
         return blobs[-1]
 
-    monkeypatch.setattr(strategies.grid, "blob_of", spy)
+    monkeypatch.setattr(strategies.replies, "blob_of", spy)
     first = bytes_of(run_inline(tmp_path / "a", f"method={method}"))
     sent, blobs = blobs, []
     assert bytes_of(run_inline(tmp_path / "b", f"method={method}")) == first
@@ -119,7 +119,7 @@ def test_defaults_fill_the_machine_without_oversubscribing(
     cores: int, engine: FlowerEngine, actors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fedcomp.engines.flower.cpu_count", lambda: cores)
-    backend = engine._backend(verbose=False)
+    backend = engine._backend("cpu", verbose=False)
     total = backend["init_args"]["num_cpus"]
     assert total // backend["client_resources"]["num_cpus"] == actors
     assert total <= cores
@@ -206,3 +206,17 @@ def test_ctrl_c_during_rays_start_leaves_no_process(tmp_path: Path) -> None:
     assert (process.returncode, stderr) == (130, "")
     assert len(children) >= 3
     assert psutil.wait_procs(children, timeout=5)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "device", "gpus", "expected"),
+    [(None, "auto", 1, 0.25), (None, "cpu", 1, 0.0), (None, "auto", 0, 0.0), (None, "auto", 9, 2.0),
+     (0.5, "auto", 1, 0.5)],
+)  # fmt: skip
+def test_clients_share_the_gpus(
+    given: float | None, device: str, gpus: int, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedcomp.engines.flower.cpu_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    backend = FlowerEngine(gpus_per_client=given)._backend(device, verbose=False)
+    assert backend["client_resources"]["num_gpus"] == expected

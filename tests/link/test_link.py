@@ -150,6 +150,38 @@ def test_side_information_travels_both_ways() -> None:
     assert received.payload_bytes + received.side_bytes + HEADER_BYTES + 4 == len(blob)
 
 
+def test_who_refused_a_lossy_packet_gets_a_keyframe_in_every_mode() -> None:
+    server = ServerLink(session(down=Cast(mode="absolute")), model(0))
+    server.publish(model(1), 1)
+    assert server.downlink("0").kind == "absolute"
+    server.forget("0")
+    assert server.downlink("0").kind == "keyframe"
+
+
+def test_side_information_comes_with_every_message_of_its_version() -> None:
+    agreed, store = session(), MemoryStateStore()
+    server = ServerLink(agreed, model(0))
+    server.publish(model(1), 1, {"levels": np.arange(3, dtype=np.int32)})
+    for kind in ("absolute", "held"):  # an evaluation, then the training
+        assert server.downlink("0").kind == kind
+        link = client(agreed, store)
+        link.open(server.downlink("0").blob, 2)
+        server.confirm("0", link.version)
+        assert link.side["levels"].tolist() == [0, 1, 2]
+
+
+def test_the_state_of_another_model_is_no_state() -> None:
+    from fedcomp.link.stores import ClientState
+
+    agreed, store = session(), MemoryStateStore()
+    store.save("0", ClientState(b"123456", {"w": np.zeros(9, np.float32)}))
+    server = ServerLink(agreed, model(0))
+    server.publish(model(1), 1)
+    link = client(agreed, store)
+    link.open(server.downlink("0").blob, 2)
+    assert equal(link.received, server.public)
+
+
 def reply(agreed: Session, server: ServerLink, number: int = 1) -> bytes:
     link = client(agreed, MemoryStateStore())
     link.open(server.downlink("0").blob, number)

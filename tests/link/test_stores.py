@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fedcomp.link.stores import ClientState, FileStateStore, MemoryStateStore, StateStore
+from fedcomp.tensors import version_of
 from tests.common import equal
 
 
 def state(number: int) -> ClientState:
     tensors = {"w": np.full((2, 3), number, np.float32), "n": np.array(number, np.int64)}
-    return ClientState(number.to_bytes(6, "little"), tensors)
+    return ClientState(version_of(tensors), tensors)
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -52,9 +53,22 @@ def test_a_site_that_died_between_two_steps_has_one_of_both_versions(tmp_path: P
     )
     found = FileStateStore(tmp_path).load("a")
     assert found is not None
-    assert found.model["n"] == int.from_bytes(found.version, "little")
+    assert found.version in (state(1).version, state(2).version)
     store.save("a", state(3))
     assert len(list((tmp_path / "sites").glob("a~*"))) == 1
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip"])
+def test_a_damaged_state_is_lost_and_repaired_by_the_next(damage: str, tmp_path: Path) -> None:
+    store = FileStateStore(tmp_path)
+    store.save("a", state(1))
+    (path,) = (tmp_path / "models").iterdir()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data[: len(data) // 2] if damage == "truncate" else data)
+    assert store.load("a") is None
+    store.save("a", state(1))
+    assert store.load("a") is not None
 
 
 class Stores(RuleBasedStateMachine):

@@ -1,0 +1,109 @@
+"""Looking at replies before a strategy does: one bad reply must not touch the round.
+
+Everything in a reply is a claim.  What is accepted is one packet and one record of finite numbers;
+nothing of a refused reply is used, but its bytes are booked.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, NoReturn
+
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+
+from fedcomp.errors import BitstreamError
+from fedcomp.tensors import VERSION_BYTES
+from fedcomp.wire import keys
+from fedcomp.wire.records import blob_of, to_record
+from strategies.exchange import Sizes, split
+
+if TYPE_CHECKING:
+    from flwr.app import Message
+
+    from fedcomp.link.server import ServerLink
+    from strategies.exchange import Exchange
+
+MOST_EXAMPLES = 2**31
+"""More samples than this a client cannot have."""
+
+
+def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message, size: int) -> None:
+    """Check, decode and book a reply; raise `BitstreamError` with nothing used of a bad one."""
+    began = time.perf_counter()
+    content = reply.content
+    fields = content.config_records.get(keys.FIELDS, ConfigRecord())
+    kind, codec, sizes, spent = "message", "", Sizes(size), 0.0
+    try:
+        blobs = [blob_of(record) for record in content.array_records.values()]
+        if blobs:
+            kind, codec = "refused", link.session.uplink.name
+            sizes = Sizes(size, packet=sum(map(len, blobs)))
+        seconds = {name: _seconds(fields[name]) for name in keys.SECONDS if name in fields}
+        spent = seconds.get(keys.ENCODE_SECONDS, 0.0)
+        version = fields.get(keys.VERSION)
+        if not isinstance(version, bytes) or len(version) != VERSION_BYTES:
+            _refuse("names no version")
+        checked = RecordDict({keys.METRICS: _metrics(content)})
+        if exchange.purpose == "train":
+            if len(blobs) != 1 or keys.ARRAYS not in content.array_records:
+                _refuse(f"carries {len(blobs)} array records, expected one named {keys.ARRAYS}")
+            received = link.uplink(site, blobs[0], exchange.round)
+            sizes = Sizes(size, received.payload_bytes, len(blobs[0]), received.side_bytes)
+            kind = link.session.uplink.mode
+            part, buffers = split(received.model, link.session.manifest)
+            checked[keys.ARRAYS] = to_record(part)
+            exchange.buffers[site], exchange.side[site] = buffers, received.side
+        elif blobs:
+            _refuse("carries arrays although none were asked for")
+    finally:
+        exchange.book(site, "uplink", kind, codec, sizes, spent)
+    link.confirm(site, version)
+    for name, value in seconds.items():
+        exchange.seconds[name] += value
+    exchange.seconds[keys.DECODE_SECONDS] += time.perf_counter() - began
+    reply.content = checked
+    exchange.replies[site] = reply
+
+
+def refuse_odd_metrics(exchange: Exchange) -> None:
+    """Refuse replies whose metrics have other names than most: strategies average by name."""
+    names = {
+        site: frozenset(reply.content.metric_records[keys.METRICS])
+        for site, reply in exchange.replies.items()
+    }
+    if not names:
+        return
+    usual = Counter(names.values()).most_common(1)[0][0]
+    for site, found in names.items():
+        if found != usual:
+            del exchange.replies[site]
+            exchange.buffers.pop(site, None)
+            exchange.side.pop(site, None)
+            exchange.fail(site, f"its metrics are {sorted(found)}, those of most {sorted(usual)}")
+
+
+def _metrics(content: RecordDict) -> MetricRecord:
+    records = content.metric_records
+    if list(records) != [keys.METRICS]:
+        _refuse(f"carries the metric records {list(records)}, expected one named {keys.METRICS}")
+    record = records[keys.METRICS]
+    for name, value in record.items():
+        if isinstance(value, list) or not math.isfinite(value):
+            _refuse(f"reports {name} = {value}, expected a finite number")
+    examples = record.get(keys.EXAMPLES)
+    if isinstance(examples, list) or not 0 < (examples or 0) <= MOST_EXAMPLES:
+        _refuse(f"reports {keys.EXAMPLES} = {examples}, allowed are 1 to {MOST_EXAMPLES}")
+    return record
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        _refuse(f"reports {value} as a time")
+    return float(value)
+
+
+def _refuse(reason: str) -> NoReturn:
+    msg = f"the reply {reason}"
+    raise BitstreamError(msg)
