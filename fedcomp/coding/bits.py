@@ -1,0 +1,237 @@
+"""Integers at a fixed width, and what the coders of this package share.
+
+Every coder codes integers within int32 in C order, and the receiver knows how many there are:
+`encode(levels) -> bytes`, `decode(data, count) -> int32 array`; no level takes no byte. Bits fill
+bytes from the lowest on, and what is left of the last byte is zero.
+"""
+
+from __future__ import annotations
+
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+
+from fedcomp.coding.reader import Reader
+from fedcomp.errors import BitstreamError, CodecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+INT32 = np.iinfo(np.int32)
+MAX_WIDTH = 33
+"""Widest value that two neighbouring words of 32 bits hold from any bit of the first on."""
+
+MINIMUM_BYTES = (0, 1, 2, 4)
+
+
+def late_kernel(function: Function) -> Function:
+    """Compile a loop at its first call, so that importing its module does not import numba."""
+
+    @cache
+    def compiled() -> Callable[..., Any]:
+        from fedcomp.coding.nnc_engine import kernel
+
+        return kernel(function)
+
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        return compiled()(*args)
+
+    return cast("Function", call)
+
+
+def as_levels(levels: NDArray[Any]) -> NDArray[np.int32]:
+    """Return the levels as a flat int32 array, or raise if one does not fit."""
+    array = np.asarray(levels)
+    if array.dtype.kind not in "iu":
+        msg = f"levels have the type {array.dtype}; coders take integers: quantise them first"
+        raise CodecError(msg)
+    fits = np.can_cast(array.dtype, np.int32)
+    if not fits and array.size and (array.min() < INT32.min or array.max() > INT32.max):
+        msg = f"levels span {array.min()} to {array.max()}; coders take {INT32.min} to {INT32.max}"
+        raise CodecError(msg)
+    return np.ascontiguousarray(array, dtype=np.int32).reshape(-1)
+
+
+def reader_of(data: bytes | memoryview, count: int) -> Reader:
+    """Return a reader for the bytes of `count` levels; there are none for no level."""
+    if count < 0:
+        msg = f"{count} levels to decode; give their number, 0 or more"
+        raise CodecError(msg)
+    reader = Reader(data)
+    if not count:
+        reader.end()
+    return reader
+
+
+def bytes_for(bound: int) -> int:
+    """Return how many bytes hold any number from 0 to `bound`."""
+    return (bound.bit_length() + 7) // 8
+
+
+def to_words(data: bytes | memoryview, order: str) -> NDArray[np.uint32]:
+    """Return bytes as words, with two words of zeros after them for those who read ahead."""
+    padded = np.zeros(len(data) // 4 + 3, dtype=f"{order}u4")
+    padded.view(np.uint8)[: len(data)] = np.frombuffer(data, dtype=np.uint8)
+    return padded.astype(np.uint32, copy=False)
+
+
+def from_words(words: NDArray[np.uint32], bits: int, order: str) -> bytes:
+    """Return the bytes that hold the first `bits` bits."""
+    return words.astype(f"{order}u4", copy=False).view(np.uint8)[: (bits + 7) // 8].tobytes()
+
+
+def check_end(data: bytes | memoryview, bits: int, order: str) -> None:
+    """Raise unless only zeros up to the end of a byte follow the first `bits` bits."""
+    used = (bits + 7) // 8
+    if len(data) != used:
+        msg = f"{len(data) - used} bytes follow the last level"
+        raise BitstreamError(msg)
+    part = bits % 8
+    if part and (data[-1] >> part if order == "<" else data[-1] << part & 255):
+        msg = "the bits after the last level are not zero"
+        raise BitstreamError(msg)
+
+
+@late_kernel
+def _pack(values: Any, lowest: int, width: int, words: Any) -> None:
+    """Write v − lowest of every value, `width` bits each."""
+    pending = np.uint64(0)
+    have = 0
+    at = np.uint64(0)
+    for i in range(len(values)):
+        pending |= np.uint64(np.int64(values[i]) - lowest) << np.uint64(have)
+        have += width
+        while have >= 32:
+            words[at] = np.uint32(pending)
+            pending >>= np.uint64(32)
+            have -= 32
+            at += np.uint64(1)
+    if have:
+        words[at] = np.uint32(pending)
+
+
+@late_kernel
+def _unpack(words: Any, lowest: int, width: int, out: Any) -> Any:
+    """Read all values, add `lowest` to each and return the largest as it was read."""
+    mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
+    top = np.uint64(0)
+    for i in range(len(out)):
+        bit = np.uint64(i) * np.uint64(width)
+        at = bit >> np.uint64(5)
+        pair = np.uint64(words[at]) | np.uint64(words[at + np.uint64(1)]) << np.uint64(32)
+        value = pair >> (bit & np.uint64(31)) & mask
+        top = max(top, value)
+        out[i] = np.int64(value) + lowest
+    return top
+
+
+def _packed(values: NDArray[Any], lowest: int, width: int) -> bytes:
+    bits = values.size * width
+    words = np.zeros((bits + 31) // 32, dtype=np.uint32)
+    if width:
+        _pack(values, lowest, width, words)
+    return from_words(words, bits, "<")
+
+
+def _words_of(data: bytes | memoryview, width: int, count: int) -> NDArray[np.uint32]:
+    """Return the words of `count` values once their length and their last byte are right."""
+    bits = count * width
+    if len(data) != (bits + 7) // 8:
+        msg = f"{count} values of {width} bits take {(bits + 7) // 8} bytes, not {len(data)}"
+        raise BitstreamError(msg)
+    check_end(data, bits, "<")
+    return to_words(data, "<")
+
+
+def _check_width(width: int) -> None:
+    if not 0 <= width <= MAX_WIDTH:
+        msg = f"a width of {width} bits; give 0 to {MAX_WIDTH}"
+        raise CodecError(msg)
+
+
+def pack_bits(values: NDArray[Any], width: int) -> bytes:
+    """Return unsigned values at `width` bits each, in ⌈n·width/8⌉ bytes.
+
+    Examples
+    --------
+    >>> pack_bits(np.array([1, 2, 3, 0, 1]), 2).hex()
+    '3901'
+    """
+    _check_width(width)
+    flat = np.ascontiguousarray(values).reshape(-1)
+    if flat.dtype.kind not in "iu":
+        msg = f"values have the type {flat.dtype}; give unsigned integers"
+        raise CodecError(msg)
+    if flat.size and (flat.min() < 0 or int(flat.max()) >> width):
+        msg = f"values span {flat.min()} to {flat.max()}; {width} bits hold 0 to {2**width - 1}"
+        raise CodecError(msg)
+    return _packed(flat.astype(flat.dtype.newbyteorder("="), copy=False), 0, width)
+
+
+def unpack_bits(data: bytes | memoryview, width: int, count: int) -> NDArray[Any]:
+    """Return `count` values of `width` bits in the narrowest unsigned type that holds the width.
+
+    Examples
+    --------
+    >>> unpack_bits(bytes.fromhex("3901"), 2, 5)
+    array([1, 2, 3, 0, 1], dtype=uint8)
+    """
+    _check_width(width)
+    reader_of(data, count)
+    out = np.empty(count, dtype=np.min_scalar_type((1 << width) - 1))
+    _unpack(_words_of(data, width, count), 0, width, out)
+    return out
+
+
+def encode(levels: NDArray[Any]) -> bytes:
+    """Return levels as their minimum and v − minimum at ⌈log2(maximum − minimum + 1)⌉ bits each.
+
+    The first byte is the width plus 64 times which of 0, 1, 2 or 4 bytes the minimum takes.
+
+    Examples
+    --------
+    >>> encode(np.array([-1, 0, 1, 1, -1])).hex()
+    '42ffa400'
+    """
+    flat = as_levels(levels)
+    if not flat.size:
+        return b""
+    lowest = int(flat.min())
+    width = (int(flat.max()) - lowest).bit_length()
+    size = bytes_for(2 * max(lowest, ~lowest) + 1) if lowest else 0
+    choice = next(i for i, length in enumerate(MINIMUM_BYTES) if length >= size)
+    head = bytes([width | choice << 6])
+    head += lowest.to_bytes(MINIMUM_BYTES[choice], "little", signed=True)
+    return head + _packed(flat, lowest, width)
+
+
+def decode(data: bytes | memoryview, count: int) -> NDArray[np.int32]:
+    """Return `count` levels.
+
+    Examples
+    --------
+    >>> decode(bytes.fromhex("42ffa400"), 5)
+    array([-1,  0,  1,  1, -1], dtype=int32)
+    """
+    reader = reader_of(data, count)
+    if not count:
+        return np.empty(0, dtype=np.int32)
+    head = reader.uint(1)
+    width = head & 63
+    if width > 32:
+        msg = f"a width of {width} bits; levels take 32 at most"
+        raise BitstreamError(msg)
+    lowest = int.from_bytes(reader.take(MINIMUM_BYTES[head >> 6]), "little", signed=True)
+    words = _words_of(reader.take(reader.left), width, count)
+    out = np.empty(count, dtype=np.int32)
+    highest = lowest + int(_unpack(words, lowest, width, out))
+    if highest > INT32.max:
+        msg = f"a level of {highest} lies beyond int32"
+        raise BitstreamError(msg)
+    return out
