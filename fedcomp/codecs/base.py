@@ -28,13 +28,11 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-import numpy as np
-
 from fedcomp import seeds
-from fedcomp.errors import BitstreamError
 
 if TYPE_CHECKING:
-    from fedcomp.coding.reader import Reader
+    import numpy as np
+
     from fedcomp.tensors import Manifest, Tensors
 
 Direction: TypeAlias = Literal["uplink", "downlink"]
@@ -115,28 +113,3 @@ class Codec(ABC):
         """A hash of name and settings; equal on both ends iff the bytes mean the same."""
         text = json.dumps([self.name, asdict(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).digest()[:CODEC_ID_BYTES]
-
-
-def write_presence(symbols: Symbols, manifest: Manifest) -> bytes:
-    """Say which of the model's tensors follow: one zero byte for all, else 1 and a bit map."""
-    present = np.array([spec.name in symbols for spec in manifest.specs], dtype=bool)
-    if present.all():
-        return b"\0"
-    return b"\1" + np.packbits(present).tobytes()
-
-
-def read_presence(reader: Reader, manifest: Manifest) -> list[str]:
-    """Return the names of the tensors that follow, in model order."""
-    names = [spec.name for spec in manifest.specs]
-    flag = reader.uint(1)
-    if flag == 0:
-        return names
-    if flag != 1:
-        msg = f"the tensor list starts with {flag}, allowed are 0 (all) and 1 (bit map)"
-        raise BitstreamError(msg)
-    raw = np.frombuffer(reader.take((len(names) + 7) // 8), dtype=np.uint8)
-    bits = np.unpackbits(raw)
-    if bits[len(names) :].any() or bits[: len(names)].all():
-        msg = "the bit map of present tensors names tensors that do not exist, or all of them"
-        raise BitstreamError(msg)
-    return [name for name, bit in zip(names, bits, strict=False) if bit]

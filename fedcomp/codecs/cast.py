@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from fedcomp.codecs.base import Codec, Context, Mode, Symbols, read_presence, write_presence
-from fedcomp.coding.reader import Reader, little_endian
+from fedcomp.codecs.arrays import pack_arrays, unpack_arrays
+from fedcomp.codecs.base import Codec, Context, Mode, Symbols
 from fedcomp.errors import CodecError
 from fedcomp.tensors import Array, TensorSpec, difference_dtype
 
@@ -39,22 +39,12 @@ class Cast(Codec):
         }
 
     def pack(self, symbols: Symbols, context: Context) -> bytes:
-        """Write the present tensors one after the other in model order."""
-        parts = [write_presence(symbols, context.manifest)]
-        parts += [
-            little_endian(symbols[s.name]) for s in context.manifest.specs if s.name in symbols
-        ]
-        return b"".join(parts)
+        """Write the values of the present tensors."""
+        return pack_arrays(symbols, context.manifest)
 
     def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
-        """Read what `pack` wrote; shapes come from the manifest."""
-        reader = Reader(data)
-        symbols: Symbols = {}
-        for name in read_presence(reader, context.manifest):
-            spec = context.manifest.by_name[name]
-            symbols[name] = reader.array(self._symbol_dtype(spec), spec.shape)
-        reader.end()
-        return symbols
+        """Read what `pack` wrote."""
+        return unpack_arrays(data, context.manifest, self._symbol_dtype)
 
     def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:
         """Return floats of the difference type of each tensor, integers as they were sent."""

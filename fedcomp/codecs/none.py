@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fedcomp.codecs.base import Codec, Context, Mode, Symbols, read_presence, write_presence
-from fedcomp.coding.reader import Reader, little_endian
+import numpy as np
+
+from fedcomp.codecs.arrays import pack_arrays, unpack_arrays
+from fedcomp.codecs.base import Codec, Context, Mode, Symbols
 
 if TYPE_CHECKING:
     from fedcomp.tensors import Tensors
@@ -31,22 +33,12 @@ class NoCompression(Codec):
         return dict(tensors)
 
     def pack(self, symbols: Symbols, context: Context) -> bytes:
-        """Write the present tensors one after the other in model order."""
-        parts = [write_presence(symbols, context.manifest)]
-        parts += [
-            little_endian(symbols[s.name]) for s in context.manifest.specs if s.name in symbols
-        ]
-        return b"".join(parts)
+        """Write the values of the present tensors."""
+        return pack_arrays(symbols, context.manifest)
 
     def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
-        """Read what `pack` wrote; shapes and dtypes come from the manifest."""
-        reader = Reader(data)
-        symbols: Symbols = {}
-        for name in read_presence(reader, context.manifest):
-            spec = context.manifest.by_name[name]
-            symbols[name] = reader.array(spec.dtype, spec.shape)
-        reader.end()
-        return symbols
+        """Read what `pack` wrote."""
+        return unpack_arrays(data, context.manifest, lambda spec: np.dtype(spec.dtype))
 
     def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:  # noqa: ARG002
         """Return the tensors themselves."""

@@ -1,0 +1,61 @@
+"""Symbols that are arrays: which tensors are there, then their values in model order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedcomp.coding.reader import Reader, little_endian
+from fedcomp.errors import BitstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fedcomp.codecs.base import Symbols
+    from fedcomp.tensors import Manifest, TensorSpec
+
+
+def pack_arrays(symbols: Symbols, manifest: Manifest) -> bytes:
+    """Write the present tensors one after the other."""
+    present = [spec.name for spec in manifest.specs if spec.name in symbols]
+    values = [little_endian(symbols[name]) for name in present]
+    return b"".join([write_presence(symbols, manifest), *values])
+
+
+def unpack_arrays(
+    data: bytes | memoryview, manifest: Manifest, dtype: Callable[[TensorSpec], np.dtype[Any]]
+) -> Symbols:
+    """Read what `pack_arrays` wrote; shapes come from the manifest, types from `dtype`."""
+    reader = Reader(data)
+    symbols: Symbols = {}
+    for name in read_presence(reader, manifest):
+        spec = manifest.by_name[name]
+        symbols[name] = reader.array(dtype(spec), spec.shape)
+    reader.end()
+    return symbols
+
+
+def write_presence(symbols: Symbols, manifest: Manifest) -> bytes:
+    """Say which of the model's tensors follow: one zero byte for all, else 1 and a bit map."""
+    present = np.array([spec.name in symbols for spec in manifest.specs], dtype=bool)
+    if present.all():
+        return b"\0"
+    return b"\1" + np.packbits(present).tobytes()
+
+
+def read_presence(reader: Reader, manifest: Manifest) -> list[str]:
+    """Return the names of the tensors that follow, in model order."""
+    names = [spec.name for spec in manifest.specs]
+    flag = reader.uint(1)
+    if flag == 0:
+        return names
+    if flag != 1:
+        msg = f"the tensor list starts with {flag}, allowed are 0 (all) and 1 (bit map)"
+        raise BitstreamError(msg)
+    raw = np.frombuffer(reader.take((len(names) + 7) // 8), dtype=np.uint8)
+    bits = np.unpackbits(raw)
+    if bits[len(names) :].any() or bits[: len(names)].all():
+        msg = "the bit map of present tensors names tensors that do not exist, or all of them"
+        raise BitstreamError(msg)
+    return [name for name, bit in zip(names, bits, strict=False) if bit]
