@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import Field, TypeAdapter, ValidationError
 
 from fedcomp.codecs import CODECS, Codec
+from fedcomp.conflicts import conflicts
 from fedcomp.data import DATASETS, PARTITIONS, DatasetSettings, Partition
 from fedcomp.errors import ConfigError, UnknownNameError, suggest
 from fedcomp.methods import RECIPES, SERVER_STEPS, Recipe, StepSettings
@@ -157,7 +158,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
         raise ConfigError(problems)
     common = {name: getattr(general, name) for name in general_names}
     settings = Settings(**common, **parts)
-    problems = list(_conflicts(settings))
+    problems = conflicts(settings)
     if problems:
         raise ConfigError(problems)
     return settings
@@ -194,64 +195,6 @@ def build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
     if problems:
         raise ConfigError(problems)
     return made
-
-
-def _conflicts(settings: Settings) -> list[str]:
-    """Name the combinations that cannot work although each value is allowed."""
-    problems = []
-    for key, codec in (("uplink", settings.uplink), ("downlink", settings.downlink)):
-        if codec.mode not in codec.modes:
-            problems.append(
-                f"{key}.mode={codec.mode}: codec {codec.name} works in mode"
-                f" {' or '.join(codec.modes)} only"
-            )
-    if settings.train.device == "cuda" and getattr(settings.engine, "gpus_per_client", None) == 0:
-        problems.append(
-            "train.device=cuda: engine.gpus_per_client=0 hides all GPUs from the clients; leave it"
-            " at null or give each client a share"
-        )
-    asked = settings.clients_per_round
-    if settings.engine.min_results > asked:
-        problems.append(
-            f"engine.min_results={settings.engine.min_results}: a round asks only {asked} clients"
-            f" (clients={settings.clients}, fraction={settings.fraction}); lower it or raise those"
-        )
-    return problems + strategy_conflicts(settings)
-
-
-_OURS = ("fraction_train", "weighted_by_key", "arrayrecord_key", "configrecord_key")
-
-
-def strategy_conflicts(settings: Settings) -> list[str]:
-    """Name the strategy's arguments with which Flower would wait for ever or return nothing."""
-    options, clients = settings.strategy.options, settings.clients
-    asked = settings.clients_per_round
-    problems = [
-        f"strategy.{key}: is set by the project; the share of clients is `fraction`"
-        for key in _OURS
-        if key in options
-    ]
-    bounds: dict[str, tuple[float, float]] = {
-        "fraction_evaluate": (0, 1),
-        "min_train_nodes": (1, clients),
-        "min_evaluate_nodes": (1, clients),
-        "min_available_nodes": (1, clients),
-        "num_nodes_to_select": (1, asked),
-        "num_malicious_nodes": (0, asked),
-    }
-    name = settings.strategy.target.rpartition(".")[2]
-    if name in ("Krum", "MultiKrum"):
-        bounds["num_malicious_nodes"] = (0, (asked - 3) // 2)  # n >= 2f + 3
-    elif name == "Bulyan":
-        bounds["num_malicious_nodes"] = (0, (asked - 3) // 4)  # n >= 4f + 3
-    for key, (low, high) in bounds.items():
-        value = options.get(key, low)
-        if isinstance(value, str) or value is None or not low <= value <= high:
-            problems.append(
-                f"strategy.{key}={value}: with {asked} of {clients} clients in a round"
-                + (f" allowed are {low:g} to {high:g}" if high >= low else " none is possible")
-            )
-    return problems
 
 
 def _join(path: str, key: str) -> str:
