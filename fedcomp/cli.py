@@ -137,6 +137,12 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
     console, errors = Console(), Console(stderr=True)
     place = Path(folder)
     shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+    if (place / "summary.json").exists():
+        print(
+            f"fedcomp: hydra.run.dir={shown}: holds a run already; name another folder",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
     code = 0
     with logging_to(place / "run.log", verbose=config["verbose"]):
         try:

@@ -5,6 +5,7 @@ Hydra stops at the first error.  `problems` looks at all overrides first and nam
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,8 @@ def run_hydra(arguments: list[str], task: Callable[[dict[str, Any], str], None])
     sys.argv = ["fedcomp", *(word for word in arguments if word != "experiment=null")]
     try:
         main()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_first_line(error)) from error
     finally:
         sys.argv = before
 
@@ -149,7 +152,9 @@ def _sort(
         text, key = override.input_line, override.key_or_group
         name = override.get_key_element().lstrip("+~")
         if key.startswith("hydra"):
-            if key in HYDRA_KEYS:
+            if key == HYDRA_KEYS[0] and str(override.value()) in ("", "None", "???"):
+                problems.append(f"{text}: names no folder")
+            elif key in HYDRA_KEYS:
                 chosen.append(override)
             else:
                 problems.append(f"{text}: of Hydra only {' and '.join(HYDRA_KEYS)} may be set")
@@ -228,6 +233,10 @@ def _check_strategy(plain: dict[str, Any], base: dict[str, Any], problems: list[
     """Check the strategy's arguments against the types of their defaults; `parse` has no class."""
     for key, value in plain["strategy"].items():
         default = base["strategy"].get(key)
+        if value == "???" or (isinstance(value, float) and not math.isfinite(value)):
+            problems.append(f"strategy.{key}={value}: must be a finite value")
+            plain["strategy"] = {**plain["strategy"], key: default}
+            continue
         allowed = (int, float) if isinstance(default, float) else type(default)
         if default is None or (isinstance(value, allowed) and type(value) is type(default)):
             continue

@@ -34,6 +34,7 @@ def build_strategy(settings: Settings) -> Strategy:
     asked, nodes = settings.clients_per_round, settings.clients
     arguments: dict[str, Any] = {
         "fraction_train": 1.0 if asked == nodes else (asked + 0.5) / nodes,
+        **dict.fromkeys(("min_train_nodes", "min_evaluate_nodes", "min_available_nodes"), 1),
         **settings.strategy.options,
     }
     accepted = signature(cls).parameters

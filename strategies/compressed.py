@@ -119,8 +119,8 @@ class Compressed:
                 self._strategy.configure_train(number, self._record(), ConfigRecord(), self._grid)
             )
         replies = self._exchange(messages)
-        self._guard(exchange, replies)
         self._ledger.trained(len(replies))
+        self._guard(exchange, replies)
         aggregate, found = self._aggregate(number, replies)
         examples = {
             site: float(reply.content.metric_records[keys.METRICS][keys.EXAMPLES])  # type: ignore[arg-type]

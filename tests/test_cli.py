@@ -110,6 +110,14 @@ def test_mistakes_end_before_anything_starts(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_with_a_run_is_not_used_again(tmp_path: Path) -> None:
+    words = (*QUICK, "hydra.run.dir=here")
+    assert fedcomp(*words, cwd=tmp_path).returncode == 0
+    again = fedcomp(*words, cwd=tmp_path)
+    assert again.returncode == 2
+    assert again.stderr == "fedcomp: hydra.run.dir=here: holds a run already; name another folder\n"
+
+
 def test_help_version_and_composed_configuration(tmp_path: Path) -> None:
     text = fedcomp("--help", cwd=tmp_path).stdout
     assert "codec@uplink" in text

@@ -106,6 +106,8 @@ def test_all_errors_come_at_once() -> None:
         ("uplink=cast", r"choose codec@uplink=…"),
         ("model.name=null", "model: one option of this group has to be chosen"),
         ("train.lr=inf", "must be finite"),
+        ("strategy.fraction_evaluate=nan", "must be a finite value"),
+        ("hydra.run.dir=null", "names no folder"),
         ("method.name=/tmp/x", "should match pattern"),
         ("hydra.mode=MULTIRUN", r"of Hydra only hydra\.run\.dir and"),
         ("rounds=1,2", "names several values"),
@@ -180,6 +182,12 @@ def test_a_codec_of_another_folder_can_be_chosen(tmp_path: Path) -> None:
     (tmp_path / "codec" / "mine.yaml").write_text(text)
     config = compose_config([f"hydra.searchpath=[file://{tmp_path}]", "codec@uplink=mine"])
     assert config["uplink"]["dtype"] == "bf16"
+
+
+def test_flower_never_waits_for_clients_that_do_not_exist() -> None:
+    words = ["clients=1", "~strategy.min_available_nodes", "~strategy.min_train_nodes"]
+    strategy = build_strategy(parse(compose_config(words)))
+    assert (strategy.min_available_nodes, strategy.min_train_nodes) == (1, 1)  # type: ignore[attr-defined]
 
 
 def test_any_strategy_by_its_path() -> None:

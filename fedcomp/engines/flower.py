@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -85,6 +86,8 @@ class FlowerEngine(EngineSettings):
             while not done.wait(0.1):
                 pass
         except KeyboardInterrupt:
+            with suppress(ValueError):  # a second Ctrl-C must not come between
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
             hooks.stop.set()
             done.wait(_STOP_SECONDS)
             _kill_children()  # Ray itself does not stop while it starts or while a client trains

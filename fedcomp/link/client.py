@@ -134,7 +134,7 @@ class ClientLink:
         context = self.session.context("downlink", packet.round, base)
         symbols = codec.unpack(packet.payload, context)
         model = restore(codec, symbols, base, context)
-        self.received_symbols = symbols
+        self.received_symbols = None if keyframe else symbols
         version = version_of(model)
         if version != packet.version:
             msg = (

@@ -77,9 +77,10 @@ class ServerLink:
         """Make a new version of the public model out of the aggregate of a round."""
         began = time.perf_counter()
         codec = self.session.downlink
-        context = self.session.context("downlink", round_number, self.public)
+        reference = self.public if codec.mode == "delta" else {}  # else the packet stands alone
+        context = self.session.context("downlink", round_number, reference)
         base = self.version
-        symbols, self.public = lossy(codec, model, self.public, context)
+        symbols, self.public = lossy(codec, model, reference, context)
         self.exact = self.public if _same(model, self.public) else model
         self.version = version_of(self.public)
         self._round = round_number
@@ -155,7 +156,7 @@ class ServerLink:
         if kind == "held":
             packet = replace(self._packet(codec, b"", NO_VERSION), flags=Flag.HELD)
         elif kind == "keyframe" or self._published is None:
-            context = self.session.context("downlink", self._round, self.public)
+            context = self.session.context("downlink", self._round, {})
             packet = self._packet(codec, codec.encode(self.public, context), NO_VERSION)
         else:
             codec, packet = self.session.downlink, self._published
