@@ -191,6 +191,9 @@ def build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
             if detail["type"] == "missing":
                 continue
             key = ".".join(str(part) for part in detail["loc"])
+            if detail["type"] == "value_error":
+                problems.append(f"{_join(path, key)}: {detail['ctx']['error']}")
+                continue
             problems.append(f"{_join(path, key)}={_shown(detail['input'])}: {detail['msg']}")
     if problems:
         raise ConfigError(problems)

@@ -6,11 +6,15 @@ A file that exists is never changed: bytes written by an older version must stay
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import numpy as np
 
 from fedcomp.codecs.cast import Cast
+from fedcomp.codecs.coders import Coder
+from fedcomp.codecs.nnc import Nnc
 from fedcomp.codecs.none import NoCompression
+from fedcomp.codecs.uniform import Uniform
 from fedcomp.tensors import subtract
 from tests.common import GOLDEN, awkward_tensors, context_for, digest
 
@@ -19,6 +23,11 @@ CODECS = {
     "cast-fp16": Cast(mode="absolute"),
     "cast-fp16-delta": Cast(),
     "cast-bf16": Cast(mode="absolute", dtype="bf16"),
+    "uniform": Uniform(),
+    "uniform-stochastic": Uniform(mode="absolute", bits=4, rounding="stochastic"),
+    **{f"uniform-{c}": Uniform(bits=None, step=0.01, coder=c) for c in get_args(Coder)},
+    "nnc": Nnc(),
+    "nnc-dependent": Nnc(quantiser="dependent"),
 }
 
 

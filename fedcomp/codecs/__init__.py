@@ -10,6 +10,8 @@ CODECS: Registry[type[Codec]] = Registry(
     {
         "none": "fedcomp.codecs.none:NoCompression",
         "cast": "fedcomp.codecs.cast:Cast",
+        "nnc": "fedcomp.codecs.nnc:Nnc",
+        "uniform": "fedcomp.codecs.uniform:Uniform",
     },
 )
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedcomp.coding.reader import Reader, little_endian
-from fedcomp.errors import BitstreamError
+from fedcomp.errors import BitstreamError, CodecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fedcomp.codecs.base import Symbols
-    from fedcomp.tensors import Manifest, TensorSpec
+    from fedcomp.tensors import Array, Manifest, TensorSpec
 
 
 def pack_arrays(symbols: Symbols, manifest: Manifest) -> bytes:
@@ -59,3 +59,11 @@ def read_presence(reader: Reader, manifest: Manifest) -> list[str]:
         msg = "the bit map of present tensors names tensors that do not exist, or all of them"
         raise BitstreamError(msg)
     return [name for name, bit in zip(names, bits, strict=False) if bit]
+
+
+def finite(name: str, values: Array) -> Array:
+    """Return the values if all of them are finite."""
+    if not np.isfinite(values).all():
+        msg = f"tensor {name!r} holds values that are not finite; nothing can be sent of it"
+        raise CodecError(msg)
+    return values

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from fedcomp.codecs.arrays import pack_arrays, unpack_arrays
+from fedcomp.codecs.arrays import finite, pack_arrays, unpack_arrays
 from fedcomp.codecs.base import Codec, Context, Mode, Symbols
-from fedcomp.errors import CodecError
 from fedcomp.tensors import Array, TensorSpec, difference_dtype
 
 if TYPE_CHECKING:
@@ -69,10 +68,7 @@ class Cast(Codec):
     def _round(self, name: str, value: Array) -> Array:
         if value.dtype.kind != "f":
             return value
-        if not np.isfinite(value).all():
-            msg = f"tensor {name!r} holds values that are not finite; nothing can be sent of it"
-            raise CodecError(msg)
-        single = value.astype(np.float32)
+        single = finite(name, value).astype(np.float32)
         if self.dtype == "fp16":
             return np.clip(single, -65504, 65504).astype(np.float16).view(np.uint16)
         bits = single.view(np.uint32)

@@ -1,4 +1,4 @@
-"""Real numbers to levels and back: uniform, dependent, and the steps that NNC can signal.
+"""Real numbers to levels and back: uniform, clipped, dependent, and where steps come from.
 
 `step_from_qp` and its inverses are the standard's scale of steps (ISO/IEC 15938-17). Quantisation
 by rate and distortion is in `quantise_rate`. Numba is imported with the first tensor.
@@ -93,6 +93,56 @@ def uniform(values: NDArray[Any], step: float) -> NDArray[np.int32]:
     return levels.reshape(shape)
 
 
+def step_from_bits(values: NDArray[Any], bits: int, share: float = 1.0) -> float:
+    """Return the step at which `bits` bits span a share of the values, all but the largest.
+
+    Δ = Q(|w|) / (2^(b−1) − 1), or Q(|w|) / (2^b − 1) where no value is negative, Q being the
+    quantile at `share`; NNCodec takes 0.9995. A tensor of zeros has step 0.
+
+    Examples
+    --------
+    >>> step_from_bits(np.array([-3.0, 7.0]), 4), step_from_bits(np.array([3.0, 7.5]), 4)
+    (1.0, 0.5)
+    """
+    flat, _ = checked_values(values)
+    _checked_bits(bits)
+    if not 0 < share <= 1:
+        raise CodecError(f"share {share} of the values is impossible; give one above 0, up to 1")
+    if not flat.size or not np.isfinite(flat).all():
+        raise CodecError("a tensor that is empty or not finite has no step")
+    sizes = np.abs(flat)
+    rank = math.ceil(share * flat.size) - 1
+    span = float(sizes.max()) if share == 1 else float(np.partition(sizes, rank)[rank])
+    low, high = level_range(bits, signed=bool((flat < 0).any()))
+    return (span or float(sizes.max())) / max(high, -low)
+
+
+def level_range(bits: int, *, signed: bool) -> tuple[int, int]:
+    """Return the least and the largest level of so many bits, symmetric if signed.
+
+    Examples
+    --------
+    >>> level_range(4, signed=True), level_range(4, signed=False)
+    ((-7, 7), (0, 15))
+    """
+    high = (1 << (_checked_bits(bits) - int(signed))) - 1
+    return (-high if signed else 0), high
+
+
+def clip_to_bits(values: NDArray[Any], step: float, bits: int) -> NDArray[Any]:
+    """Return values whose nearest levels are of so many bits.
+
+    Examples
+    --------
+    >>> clip_to_bits(np.array([-100.0, 2.5, 7.0]), 1.0, 4).tolist()
+    [-7.0, 2.5, 7.0]
+    """
+    array = np.asarray(values)
+    low, high = level_range(bits, signed=bool((array < 0).any()))
+    clipped: NDArray[Any] = np.clip(array, low * step, high * step)
+    return clipped
+
+
 def dependent(values: NDArray[Any], step: float) -> NDArray[np.int32]:
     """Return the levels of least squared error that the 8-state quantiser can spell.
 
@@ -162,6 +212,13 @@ def check_range(flat: NDArray[Any], step: float, status: int) -> None:
         f"value {value:g} at position {status} over step {step:g} does not fit into int32; "
         f"raise the step to {step_from_qp(need):g} (qp {need}) or clip the tensor"
     )
+
+
+def _checked_bits(bits: int) -> int:
+    """Return the width if levels of it have a sign and fit into int32."""
+    if not 2 <= bits <= 31:
+        raise CodecError(f"levels of {bits} bits are impossible; 2 to 31 are allowed")
+    return bits
 
 
 def _checked_density(density: int) -> int:

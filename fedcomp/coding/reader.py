@@ -1,4 +1,4 @@
-"""Reading bytes that nobody vouches for."""
+"""Reading bytes that nobody vouches for, and the numbers in them."""
 
 from __future__ import annotations
 
@@ -42,6 +42,20 @@ class Reader:
         """Return an unsigned little-endian integer of `width` bytes."""
         return int.from_bytes(self.take(width), "little")
 
+    def varint(self) -> int:
+        """Return a number below 2^35 that `varint` wrote."""
+        value = 0
+        for shift in range(0, 35, 7):
+            byte = self.uint(1)
+            value |= (byte & 127) << shift
+            if byte < 128:
+                if shift and not byte:
+                    msg = f"the number before offset {self._at} ends in a byte it does not need"
+                    raise BitstreamError(msg)
+                return value
+        msg = f"the number before offset {self._at} takes more than 5 bytes"
+        raise BitstreamError(msg)
+
     def array(self, dtype: str | np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
         """Return a copy of the next little-endian array of that type and shape."""
         little = np.dtype(dtype).newbyteorder("<")
@@ -62,3 +76,19 @@ class Reader:
 def little_endian(value: np.ndarray[Any, Any]) -> bytes:
     """Return the array's values as little-endian bytes in C order."""
     return value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes(order="C")
+
+
+def varint(value: int) -> bytes:
+    """Return a number of 0 or more, 7 bits a byte, the lowest first.
+
+    Examples
+    --------
+    >>> varint(5).hex(), varint(300).hex()
+    ('05', 'ac02')
+    """
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

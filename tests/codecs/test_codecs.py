@@ -1,22 +1,50 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from fedcomp.codecs import CODECS, Codec
 from fedcomp.codecs.cast import Cast
+from fedcomp.codecs.coders import Coder
+from fedcomp.codecs.nnc import Nnc
 from fedcomp.codecs.none import NoCompression
+from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import BitstreamError, CodecError, UnknownNameError
-from tests.common import awkward_tensors, check_codec, check_golden, context_for, equal
+from tests.common import (
+    awkward_tensors,
+    check_codec,
+    check_golden,
+    check_two_processes,
+    context_for,
+    equal,
+)
 from tests.golden_files import CODECS as GOLDEN_CODECS
 
-ALL = [NoCompression(), Cast(), Cast(mode="absolute"), Cast(dtype="bf16")]
+ALL = [
+    NoCompression(),
+    Cast(),
+    Cast(mode="absolute"),
+    Cast(dtype="bf16"),
+    Uniform(),
+    Uniform(mode="absolute", bits=4, rounding="stochastic", share=0.9),
+    *(Uniform(bits=None, step=0.01, coder=coder) for coder in get_args(Coder)),
+    Nnc(),
+    Nnc(qp=None, bits=5, quantiser="dependent"),
+    Nnc(mode="absolute", quantiser="rate_distortion"),
+    Nnc(qp=None, step=1e-3, quantiser="weighted", temporal=True),
+]
 
 
 @pytest.mark.parametrize("codec", ALL, ids=str)
 def test_contract(codec: Codec) -> None:
     check_codec(codec)
+
+
+def test_other_processes_write_the_same_bytes() -> None:
+    check_two_processes(*ALL)
 
 
 @pytest.mark.parametrize("name", GOLDEN_CODECS)

@@ -1,0 +1,119 @@
+"""The lossless step of codecs that yield integers: several tensors, any coder, several threads.
+
+Every tensor is a section of its own, its length before it (7 bits a byte, the lowest first), so
+that tensors are coded at the same time where cores are free; the bytes do not depend on that.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+import numpy as np
+
+from fedcomp.coding import nnc
+from fedcomp.coding.nnc_checks import rows_of
+from fedcomp.coding.reader import varint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from fedcomp.coding.reader import Reader
+
+T = TypeVar("T")
+Result = TypeVar("Result")
+
+Coder: TypeAlias = Literal["cabac", "deflate", "fixed", "golomb", "huffman", "zstd"]
+
+_MODULES = {"fixed": "bits"}
+_WORTH_THREADS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How the integers of a packet are written.
+
+    Parameters
+    ----------
+    coder
+        Module of `fedcomp.coding`; `cabac` is the coder of NNC.
+    dependent
+        The levels are those of the 8-state quantiser (cabac only).
+    bases
+        By tensor name levels that both ends know, which choose contexts (cabac only).
+    """
+
+    coder: Coder
+    dependent: bool = False
+    bases: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+
+    def encode(self, levels: NDArray[Any], base: NDArray[Any] | None = None) -> bytes:
+        """Return the bytes of one tensor."""
+        if self.coder != "cabac":
+            return bytes(_module(self.coder).encode(levels))
+        return nnc.encode_levels(
+            levels,
+            row_skip=_has_empty_row(levels),
+            dependent=self.dependent,
+            search_init=True,
+            base=base,
+        )
+
+    def decode(
+        self, data: memoryview, shape: tuple[int, ...], base: NDArray[Any] | None = None
+    ) -> NDArray[np.int32]:
+        """Return the tensor of that shape."""
+        if self.coder == "cabac":
+            return nnc.decode_levels(data, shape, dependent=self.dependent, base=base)
+        flat: NDArray[np.int32] = _module(self.coder).decode(data, math.prod(shape))
+        return flat.reshape(shape)
+
+    def write(self, named: Mapping[str, NDArray[Any]]) -> bytes:
+        """Return the sections of all tensors."""
+
+        def section(item: tuple[str, NDArray[Any]]) -> bytes:
+            name, levels = item
+            return self.encode(levels, self.bases.get(name))
+
+        sections = _each(section, list(named.items()), [v.size for v in named.values()])
+        return b"".join(part for data in sections for part in (varint(len(data)), data))
+
+    def read(
+        self, reader: Reader, shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, NDArray[np.int32]]:
+        """Read the sections that `write` wrote."""
+        found = [(name, shape, reader.take(reader.varint())) for name, shape in shapes.items()]
+
+        def tensor(item: tuple[str, tuple[int, ...], memoryview]) -> NDArray[np.int32]:
+            name, shape, data = item
+            return self.decode(data, shape, self.bases.get(name))
+
+        sizes = [math.prod(shape) for shape in shapes.values()]
+        return dict(zip(shapes, _each(tensor, found, sizes), strict=True))
+
+
+def _module(coder: str) -> Any:
+    return import_module(f"fedcomp.coding.{_MODULES.get(coder, coder)}")
+
+
+def _has_empty_row(levels: NDArray[Any]) -> bool:
+    """Tell whether a row can be skipped; where none can, the bins that say so cost more."""
+    rows, width = rows_of(levels.shape)
+    return rows > 1 and not levels.reshape(rows, width).any(axis=1).all()
+
+
+def _each(work: Callable[[T], Result], items: Sequence[T], sizes: Sequence[int]) -> list[Result]:
+    """Return the results in order; large tensors first, on as many threads as numba may use."""
+    if len(items) < 2 or sum(sizes) < _WORTH_THREADS:
+        return [work(item) for item in items]
+    import numba
+
+    order = np.argsort(sizes, kind="stable")[::-1].tolist()
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        done = dict(zip(order, pool.map(work, [items[i] for i in order]), strict=True))
+    return [done[i] for i in range(len(items))]

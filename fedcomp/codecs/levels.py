@@ -1,0 +1,227 @@
+"""The frame of all codecs that turn weights into integers: levels times a step.
+
+    weights            levels of the codec's own quantiser, each tensor coded by itself
+    other floats       uniform levels at a fine step, coded together
+    integers           exactly
+
+Payload: which tensors are there; which of them are all zero; steps, where both ends do not know
+them already; integers (Deflate); fine levels; a section for each weight.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, TypeAlias
+
+import numpy as np
+from annotated_types import Ge, Lt
+
+from fedcomp.codecs.arrays import finite, read_presence, write_presence
+from fedcomp.codecs.base import Codec, Context, Mode, Symbols
+from fedcomp.coding import quantise
+from fedcomp.coding.reader import Reader, little_endian, varint
+from fedcomp.errors import BitstreamError, CodecError
+from fedcomp.tensors import Kind, TensorSpec, difference_dtype
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fedcomp.codecs.coders import Coding
+    from fedcomp.tensors import Array, Tensors
+
+FINE_STEP = quantise.step_from_qp(-75)
+Step: TypeAlias = Annotated[float, Ge(quantise.SMALLEST_STEP), Lt(quantise.STEP_BOUND)]
+
+
+class Levels(NamedTuple):
+    """Integers and their step; a tensor of zeros has step 0."""
+
+    levels: NDArray[np.int32]
+    step: float
+
+    @classmethod
+    def of(cls, levels: NDArray[np.int32], step: float) -> Levels:
+        """Return levels with their step as it travels, in float32."""
+        return cls(levels, float(np.float32(step)) if levels.any() else 0.0)
+
+
+@dataclass(frozen=True)
+class LevelCodec(Codec):
+    """A quantiser of weights and a coder; the rest is the same for all of them.
+
+    Parameters
+    ----------
+    fine_step
+        Step of biases, norms, scales and buffers; larger where a value would leave int32.
+    """
+
+    modes: ClassVar[tuple[Mode, ...]] = ("delta", "absolute")
+
+    mode: Mode = "delta"
+    fine_step: Step = FINE_STEP
+
+    @abstractmethod
+    def levels(self, name: str, values: Array, context: Context) -> Levels:
+        """Quantise one weight tensor, finite and not all zero."""
+
+    @abstractmethod
+    def coding(self, context: Context) -> Coding:
+        """Return how the weights' levels are written."""
+
+    def weight_step(self, context: Context) -> float:  # noqa: ARG002
+        """Return the step of weights that both ends know beforehand, or 0."""
+        return 0.0
+
+    def quantise(self, tensors: Tensors, context: Context) -> Symbols:
+        """Return `Levels` for floats, the values themselves for integers."""
+        context.manifest.check(tensors)
+        return {name: self.quantised(name, value, context) for name, value in tensors.items()}
+
+    def quantised(self, name: str, values: Array, context: Context) -> Array | Levels:
+        """Quantise one tensor as its kind asks."""
+        spec = context.manifest.by_name[name]
+        if not _is_float(spec):
+            return values
+        largest = float(np.abs(finite(name, values)).max(initial=0))
+        if not largest:
+            return Levels(np.zeros(values.shape, np.int32), 0.0)
+        try:
+            if _is_hard(spec):
+                return self.levels(name, values, context)
+            step = float(np.float32(max(self.fine_step, largest / 2**30)))
+            return Levels.of(quantise.uniform(values, step), step)
+        except CodecError as error:
+            msg = f"tensor {name!r}: {error}"
+            raise CodecError(msg) from error
+
+    def pack(self, symbols: Symbols, context: Context) -> bytes:
+        """Write the levels of the present tensors."""
+        coding = self.coding(context)
+        specs = [spec for spec in context.manifest.specs if spec.name in symbols]
+        exact = b"".join(little_endian(symbols[s.name]) for s in specs if not _is_float(s))
+        floats = [spec for spec in specs if _is_float(spec)]
+        filled = np.array([symbols[s.name].step != 0 for s in floats], bool)
+        present = [spec for spec, full in zip(floats, filled, strict=True) if full]
+        steps = np.array([symbols[s.name].step for s in present], np.float32)
+        known = np.array([self._known_step(s, context) for s in present], np.float32)
+        agreed = np.array_equal(steps, known)
+        fine = [symbols[s.name].levels.reshape(-1) for s in present if not _is_hard(s)]
+        weights = {s.name: symbols[s.name].levels for s in present if _is_hard(s)}
+        packed = zlib.compress(exact, 9) if exact else b""
+        return b"".join(
+            (
+                write_presence(symbols, context.manifest),
+                np.packbits(filled).tobytes(),
+                b"\0" if agreed else b"\1" + little_endian(steps),
+                varint(len(packed)) + packed if exact else b"",
+                _fine(coding).write({"": np.concatenate(fine)}) if fine else b"",
+                coding.write(weights),
+            )
+        )
+
+    def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
+        """Read what `pack` wrote."""
+        reader = Reader(data)
+        coding = self.coding(context)
+        specs = [context.manifest.by_name[n] for n in read_presence(reader, context.manifest)]
+        floats = [spec for spec in specs if _is_float(spec)]
+        present = _read_filled(reader, floats)
+        steps = self._read_steps(reader, present, context)
+        symbols: Symbols = _read_exact(reader, [s for s in specs if not _is_float(s)], self.mode)
+        fine = [spec for spec in present if not _is_hard(spec)]
+        if fine:
+            sizes = [spec.size for spec in fine]
+            flat = _fine(coding).read(reader, {"": (sum(sizes),)})[""]
+            for spec, part in zip(fine, np.split(flat, np.cumsum(sizes)[:-1]), strict=True):
+                symbols[spec.name] = part.reshape(spec.shape)
+        symbols |= coding.read(reader, {s.name: s.shape for s in present if _is_hard(s)})
+        reader.end()
+        for spec, step in zip(present, steps, strict=True):
+            if not symbols[spec.name].any():
+                msg = f"tensor {spec.name!r} is announced with values and has none"
+                raise BitstreamError(msg)
+            symbols[spec.name] = Levels(symbols[spec.name], step)
+        for spec in floats:
+            if spec.name not in symbols:
+                symbols[spec.name] = Levels(np.zeros(spec.shape, np.int32), 0.0)
+        return {spec.name: symbols[spec.name] for spec in specs}
+
+    def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:
+        """Return level · step, integers as they were sent."""
+        out: Tensors = {}
+        for name, symbol in symbols.items():
+            if not isinstance(symbol, Levels):
+                out[name] = symbol
+                continue
+            dtype = difference_dtype(np.dtype(context.manifest.by_name[name].dtype))
+            if symbol.step == 0:
+                out[name] = np.zeros(symbol.levels.shape, dtype)
+            elif dtype == np.float32:
+                out[name] = quantise.dequantise(symbol.levels, symbol.step)
+            else:
+                out[name] = np.asarray(symbol.levels * np.float64(symbol.step))
+        return out
+
+    def _known_step(self, spec: TensorSpec, context: Context) -> float:
+        return self.weight_step(context) if _is_hard(spec) else self.fine_step
+
+    def _read_steps(
+        self, reader: Reader, present: list[TensorSpec], context: Context
+    ) -> list[float]:
+        known = np.array([self._known_step(s, context) for s in present], np.float32)
+        flag = reader.uint(1)
+        if flag > 1:
+            msg = f"the steps start with {flag}; allowed are 0 (known to both ends) and 1 (given)"
+            raise BitstreamError(msg)
+        steps = reader.array("float32", (len(present),)) if flag else known
+        allowed = (steps >= quantise.SMALLEST_STEP) & (steps < quantise.STEP_BOUND)
+        if not allowed.all() or (flag and np.array_equal(steps, known)):
+            msg = f"the steps {steps[:8].tolist()} are none that a sender would have given"
+            raise BitstreamError(msg)
+        return [float(step) for step in steps]
+
+
+def _is_float(spec: TensorSpec) -> bool:
+    return np.dtype(spec.dtype).kind == "f"
+
+
+def _is_hard(spec: TensorSpec) -> bool:
+    return spec.kind is Kind.WEIGHT
+
+
+def _fine(coding: Coding) -> Coding:
+    """Return the coding of fine levels, whose values hardly repeat: no table of them pays."""
+    coder = "golomb" if coding.coder == "huffman" else coding.coder
+    return replace(coding, coder=coder, dependent=False, bases={})
+
+
+def _read_filled(reader: Reader, floats: list[TensorSpec]) -> list[TensorSpec]:
+    """Return the tensors that are not all zero."""
+    raw = np.frombuffer(reader.take((len(floats) + 7) // 8), np.uint8)
+    bits = np.unpackbits(raw)
+    if bits[len(floats) :].any():
+        msg = "the bit map of tensors with values names more of them than there are"
+        raise BitstreamError(msg)
+    return [spec for spec, bit in zip(floats, bits, strict=False) if bit]
+
+
+def _read_exact(reader: Reader, specs: list[TensorSpec], mode: Mode) -> Symbols:
+    """Return the integer tensors."""
+    dtypes = [np.dtype(spec.dtype) for spec in specs]
+    types = [difference_dtype(dtype) if mode == "delta" else dtype for dtype in dtypes]
+    size = sum(spec.size * dtype.itemsize for spec, dtype in zip(specs, types, strict=True))
+    if not size:
+        return {s.name: np.empty(s.shape, t) for s, t in zip(specs, types, strict=True)}
+    inflater = zlib.decompressobj()
+    try:
+        raw = inflater.decompress(reader.take(reader.varint()), size + 1)
+    except zlib.error as error:
+        msg = f"the integers are no Deflate data: {error}"
+        raise BitstreamError(msg) from error
+    if len(raw) != size or not inflater.eof or inflater.unused_data:
+        msg = f"the integers do not end after {size} bytes"
+        raise BitstreamError(msg)
+    inner = Reader(raw)
+    return {s.name: inner.array(t, s.shape) for s, t in zip(specs, types, strict=True)}

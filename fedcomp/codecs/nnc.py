@@ -1,0 +1,110 @@
+"""The quantisers of DeepCABAC and NNC, coded by its context-adaptive arithmetic coder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+
+from fedcomp.codecs.arrays import finite
+from fedcomp.codecs.coders import Coding
+from fedcomp.codecs.levels import LevelCodec, Levels, Step
+from fedcomp.coding import quantise, quantise_rate
+from fedcomp.errors import CodecError
+from fedcomp.tensors import Kind
+
+if TYPE_CHECKING:
+    from fedcomp.codecs.base import Context, Symbols
+    from fedcomp.tensors import Array, Tensors
+
+
+@dataclass(frozen=True)
+class Nnc(LevelCodec):
+    """Levels chosen for the coder that writes them (DeepCABAC, arXiv:1907.11900; ISO 15938-17).
+
+    Parameters
+    ----------
+    qp
+        Quantisation parameter of weights: Δ = (4 + (qp mod 4)) · 2^(⌊qp / 4⌋ − 2).
+    step
+        Δ itself; exclusive with `qp` and `bits`.
+    bits
+        Δ of each tensor such that so many bits span all but its largest weights (0.05 %).
+    quantiser
+        `uniform`: the nearest level.  `rate_distortion`: argmin (|w| / Δ − q)² + λ·R(q).
+        `weighted`: argmin ((w − qΔ) / (I / 2))² + λ·R(q), DeepCABAC's.  `dependent`: the 8-state
+        trellis, at half of Δ for the same rate.
+    rate_weight
+        λ, the price of a bit; `rate_distortion` and `weighted` only.
+    interval
+        I in steps for `weighted`: the width within which a weight may move.
+    temporal
+        Let the levels of the last packet that arrived choose the contexts of this one's.
+    """
+
+    name: ClassVar[str] = "nnc"
+
+    qp: Annotated[int, Ge(-128), Le(127)] | None = -38
+    step: Step | None = None
+    bits: Annotated[int, Ge(2), Le(24)] | None = None
+    quantiser: Literal["uniform", "rate_distortion", "weighted", "dependent"] = "uniform"
+    rate_weight: Annotated[float, Ge(0), Le(1e6)] = 0.05
+    interval: Annotated[float, Gt(0), Le(64)] = 6.0
+    temporal: bool = False
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.qp, self.step, self.bits) if value is not None]
+        if len(given) != 1:
+            msg = f"give one of qp, step and bits, and null for the others; {len(given)} are given"
+            raise ValueError(msg)
+
+    def weight_step(self, context: Context) -> float:  # noqa: ARG002
+        """Return the step unless it follows from each tensor."""
+        return self.step or 0.0 if self.qp is None else quantise.step_from_qp(self.qp)
+
+    def coding(self, context: Context) -> Coding:
+        """Return the coder and what it knows of the last packet."""
+        previous = (context.previous or {}) if self.temporal else {}
+        bases = {name: old.levels for name, old in previous.items() if isinstance(old, Levels)}
+        return Coding("cabac", dependent=self.quantiser == "dependent", bases=bases)
+
+    def levels(self, name: str, values: Array, context: Context) -> Levels:  # noqa: ARG002
+        """Return the levels of the chosen quantiser."""
+        return self._levels(values, context)
+
+    def quantise_weighted(self, tensors: Tensors, importance: Tensors, context: Context) -> Symbols:
+        """Quantise with an interval I for each weight, in the units of the tensors."""
+        if self.quantiser != "weighted":
+            msg = f"quantiser {self.quantiser} does not look at importance; set quantiser=weighted"
+            raise CodecError(msg)
+        context.manifest.check(tensors)
+
+        def quantised(name: str, values: Array) -> Array | Levels:
+            hard = context.manifest.by_name[name].kind is Kind.WEIGHT
+            if hard and name in importance and finite(name, values).any():
+                return self._levels(values, context, importance[name])
+            return self.quantised(name, values, context)
+
+        return {name: quantised(name, values) for name, values in tensors.items()}
+
+    def _levels(self, values: Array, context: Context, importance: Array | None = None) -> Levels:
+        step = self.weight_step(context)
+        if self.bits:
+            step = quantise.step_from_bits(values, self.bits, share=0.9995)
+            values = quantise.clip_to_bits(values, step, self.bits)
+        step = float(np.float32(step))
+        if step < quantise.SMALLEST_STEP:
+            return Levels(np.zeros(values.shape, np.int32), 0.0)
+        return Levels.of(self._choose(values, step, importance), step)
+
+    def _choose(self, values: Array, step: float, importance: Array | None) -> Array:
+        if self.quantiser == "uniform":
+            return quantise.uniform(values, step)
+        if self.quantiser == "dependent":
+            return quantise.dependent(values, step)
+        if self.quantiser == "rate_distortion":
+            return quantise_rate.rate_distortion(values, step, self.rate_weight)
+        widths = self.interval * step if importance is None else importance
+        return quantise_rate.weighted_rate_distortion(values, step, widths, self.rate_weight)

@@ -1,0 +1,75 @@
+"""Uniform quantisation: k bits a weight or a given step, nearest or unbiased."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+
+from fedcomp.codecs.coders import Coder, Coding
+from fedcomp.codecs.levels import LevelCodec, Levels, Step
+from fedcomp.coding import quantise
+
+if TYPE_CHECKING:
+    from fedcomp.codecs.base import Context
+    from fedcomp.tensors import Array
+
+
+@dataclass(frozen=True)
+class Uniform(LevelCodec):
+    """q = round(w / Δ) for weights, with one Δ for all or one for each tensor.
+
+    Parameters
+    ----------
+    bits
+        Width of a level; Δ = Q(|w|) / (2^(bits−1) − 1) for each tensor, Q being the quantile at
+        `share`, and what lies beyond is clipped.
+    step
+        Δ of all weights; exclusive with `bits`.
+    share
+        Share of the weights that `bits` bits span.
+    rounding
+        `nearest`, or `stochastic`: up with the probability of the remainder, so that the mean of
+        what arrives is what was sent (where nothing is clipped).
+    coder
+        How the levels are written.
+    """
+
+    name: ClassVar[str] = "uniform"
+
+    bits: Annotated[int, Ge(2), Le(24)] | None = 8
+    step: Step | None = None
+    share: Annotated[float, Gt(0), Le(1)] = 1.0
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+    coder: Coder = "cabac"
+
+    def __post_init__(self) -> None:
+        if (self.bits is None) == (self.step is None):
+            msg = f"give either bits or step, and null for the other; got {self.bits}, {self.step}"
+            raise ValueError(msg)
+
+    def weight_step(self, context: Context) -> float:  # noqa: ARG002
+        """Return the step if it is a setting."""
+        return self.step or 0.0
+
+    def coding(self, context: Context) -> Coding:  # noqa: ARG002
+        """Return how levels are written."""
+        return Coding(self.coder)
+
+    def levels(self, name: str, values: Array, context: Context) -> Levels:
+        """Return rounded levels."""
+        step = self.weight_step(context)
+        if self.bits:
+            step = quantise.step_from_bits(values, self.bits, self.share)
+        step = float(np.float32(step))
+        if step < quantise.SMALLEST_STEP:
+            return Levels(np.zeros(values.shape, np.int32), 0.0)
+        unit = step
+        if self.rounding == "stochastic":
+            draws = context.generator(name).random(values.shape, np.float32)
+            values, unit = np.floor(values / np.float32(step) + draws), 1.0
+        if self.bits:
+            values = quantise.clip_to_bits(values, unit, self.bits)
+        return Levels.of(quantise.uniform(values, unit), step)
