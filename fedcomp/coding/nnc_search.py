@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedcomp.coding.nnc_checks import read_only
 from fedcomp.coding.nnc_contexts import (
     GREATER,
     SIGN,
@@ -24,7 +25,7 @@ from fedcomp.coding.nnc_tables import INIT_SETS, PACKED_TRELLIS, costs, starts, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK = 2048
+BLOCK = 8192
 SETS = len(INIT_SETS)
 PENALTY = 3 << 15
 
@@ -103,22 +104,64 @@ def _collect(
     st[0], st[1], st[2], st[3] = row, i, near, state
 
 
+@inline
+def _advance(bin_: int, estimator: Any, tab: Any, cost: Any) -> Any:
+    """Return (fast window, slow window, score) after a bin."""
+    x, y, score = estimator
+    s = ((x & 255) << 4) + (y & 4095)
+    score += i64(cost[u(s >> 3 << 1 | bin_)])
+    x, y = adapt(bin_, x, y, tab)
+    return x, y, score
+
+
+@inline
+def _get(t: int, fast: Any, slow: Any, score: Any) -> Any:
+    return i64(fast[u(t)]), i64(slow[u(t)]), i64(score[u(t)])
+
+
+@inline
+def _set(t: int, estimator: Any, fast: Any, slow: Any, score: Any) -> None:
+    fast[u(t)], slow[u(t)], score[u(t)] = estimator
+
+
 @kernel
 def _follow(
     bins: Any, counts: Any, tab: Any, cost: Any, fast: Any, slow: Any, score: Any, live: Any
 ) -> None:
-    """Lead the live estimators of every context through its bins and join equal ones."""
+    """Lead the live estimators of every context through its bins and join equal ones.
+
+    Four at a time, for as many usually live on and their states fit into registers.
+    """
     for c in range(len(counts)):
         first = SETS * c
         end = first + live[u(c)]
-        for k in range(counts[u(c)]):
-            bin_ = i64(bins[u(c), u(k)])
-            for t in range(first, end):
-                x = i64(fast[u(t)])
-                y = i64(slow[u(t)])
-                s = ((x & 255) << 4) + (y & 4095)
-                score[u(t)] += cost[u(s >> 3 << 1 | bin_)]
-                fast[u(t)], slow[u(t)] = adapt(bin_, x, y, tab)
+        count = i64(counts[u(c)])
+        t = first
+        while count > 0 and t + 5 <= end:
+            e0 = _get(t, fast, slow, score)
+            e1 = _get(t + 1, fast, slow, score)
+            e2 = _get(t + 2, fast, slow, score)
+            e3 = _get(t + 3, fast, slow, score)
+            e4 = _get(t + 4, fast, slow, score)
+            for k in range(count):
+                bin_ = i64(bins[u(c), u(k)])
+                e0 = _advance(bin_, e0, tab, cost)
+                e1 = _advance(bin_, e1, tab, cost)
+                e2 = _advance(bin_, e2, tab, cost)
+                e3 = _advance(bin_, e3, tab, cost)
+                e4 = _advance(bin_, e4, tab, cost)
+            _set(t, e0, fast, slow, score)
+            _set(t + 1, e1, fast, slow, score)
+            _set(t + 2, e2, fast, slow, score)
+            _set(t + 3, e3, fast, slow, score)
+            _set(t + 4, e4, fast, slow, score)
+            t += 5
+        while count > 0 and t < end:
+            e0 = _get(t, fast, slow, score)
+            for k in range(count):
+                e0 = _advance(i64(bins[u(c), u(k)]), e0, tab, cost)
+            _set(t, e0, fast, slow, score)
+            t += 1
         counts[u(c)] = 0
         t = first
         while t < end:
@@ -136,6 +179,31 @@ def _follow(
         live[u(c)] = end - first
 
 
+@kernel
+def _follow_all(
+    levels: Any,
+    base: Any,
+    dependent: Any,
+    doubled: bool,
+    skip: Any,
+    width: int,
+    flags: int,
+    bins: Any,
+    counts: Any,
+    st: Any,
+    tab: Any,
+    cost: Any,
+    fast: Any,
+    slow: Any,
+    score: Any,
+    live: Any,
+) -> None:
+    """Lead all estimators through the tensor, a block after the other."""
+    while st[0] < len(skip):
+        _collect(levels, base, dependent, doubled, skip, width, flags, bins, counts, st)
+        _follow(bins, counts, tab, cost, fast, slow, score, live)
+
+
 def choose_sets(
     levels: NDArray[np.int32],
     base: NDArray[np.int32] | None,
@@ -151,7 +219,6 @@ def choose_sets(
     those of its index k, as the reference software does: its choice, at a few more bytes.
     """
     contexts = context_count(flags)
-    counts = np.zeros(contexts, np.int64)
     bins = np.empty((contexts, min(BLOCK, levels.size)), np.uint8)
     fast = np.tile(starts()[:, 0], contexts)
     slow = np.tile(starts()[:, 1], contexts)
@@ -159,11 +226,12 @@ def choose_sets(
     ids = np.arange(SETS)
     score = np.tile(ids + np.where(ids > 0, 16 * PENALTY, 0), contexts)
     live = np.full(contexts, SETS)
-    cost = 16 * costs()
-    st = np.zeros(4, np.int64)
-    while st[0] < len(skip):
-        _collect(levels, base, dependent, doubled, skip, width, flags, bins, counts, st)
-        _follow(bins, counts, transitions(), cost, fast, slow, score, live)
+    cost = (16 * costs()).astype(np.int32)
+    _follow_all(
+        *(levels, base, dependent, doubled, skip, width, flags),
+        *(bins, np.zeros(contexts, np.int64), np.zeros(4, np.int64), read_only(transitions())),
+        *(cost, fast, slow, score, live),
+    )
     done = ids >= live[:, None]
     least = np.where(done, np.iinfo(np.int64).max, score.reshape(-1, SETS)).min(axis=1)
     sets: NDArray[np.uint8] = (least & 15).astype(np.uint8)

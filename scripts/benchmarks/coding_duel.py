@@ -1,0 +1,152 @@
+"""Integer tensors: ours beside NNCodec, in turns, and beside coders without contexts."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba.core.event import install_recorder
+
+from fedcomp.coding import deflate, huffman, zstd
+from fedcomp.coding.nnc import decode_levels, encode_levels
+from scripts.benchmarks.nncodec import MISSING
+from scripts.benchmarks.rows import Row, bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from fedcomp.coding.nnc_write import Search
+    from scripts.benchmarks.coding_cases import Case
+    from scripts.benchmarks.nncodec import Nncodec
+
+REPEATS = 7
+_FASTER, _FASTER_SEARCH = 1 / 1.3, 1 / 3
+
+
+class Ours:
+    """The tensors of a case and the payloads that are made of them on one thread."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self.payloads: dict[str, bytes] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of what was encoded last."""
+        return sum(map(len, self.payloads.values()))
+
+    def encode(self, search: Search) -> float:
+        """Encode all tensors; return the seconds."""
+        settings: dict[str, Any] = {"row_skip": True, "dependent": self._case.dependent}
+        began = time.perf_counter()
+        self.payloads = {
+            name: encode_levels(levels, search_init=search, **settings)
+            for name, levels in self._case.tensors.items()
+        }
+        return time.perf_counter() - began
+
+    def decode(self) -> float:
+        """Decode what was encoded last; return the seconds."""
+        tensors, dependent = self._case.tensors, self._case.dependent
+        began = time.perf_counter()
+        decoded = {
+            name: decode_levels(payload, tensors[name].shape, dependent=dependent)
+            for name, payload in self.payloads.items()
+        }
+        spent = time.perf_counter() - began
+        for name, levels in tensors.items():
+            np.testing.assert_array_equal(decoded[name], levels)
+        return spent
+
+
+def duel(case: Case, peer: Nncodec | None) -> Iterator[Row]:
+    """Time both with and without the search for initialisation sets; compare the bytes."""
+    if peer:
+        peer.load(case)
+    ours = Ours(case)
+    for search in (False, True):
+        suffix = ", search" if search else ""
+        own, theirs = in_turns(
+            lambda search=search: ours.encode(search),
+            (lambda search=search: peer.encode(search=search)) if peer else None,
+        )
+        target = _FASTER_SEARCH if search else _FASTER
+        yield _beside_peer(f"{case.name}: encode{suffix}", "s", own, theirs, target)
+        yield from _rate(f"{case.name}: encode a weight{suffix}", case, own)
+        size, same = ours.size_bytes, ""
+        if peer:
+            payloads = peer.payloads()
+            ours.encode("reference" if search else False)
+            same = "the same bytes" if ours.payloads == payloads else "other bytes"
+            their_size = sum(map(len, payloads.values()))
+            yield Row(f"{case.name}: size{suffix}", "B", [size], [their_size], "peer", 1.0, same)
+    ours.encode(search=True)
+    own, theirs = in_turns(ours.decode, peer.decode if peer else None)
+    yield _beside_peer(f"{case.name}: decode", "s", own, theirs, _FASTER)
+    yield from _rate(f"{case.name}: decode a weight", case, own)
+    yield beside_others(case, ours.size_bytes)
+
+
+def beside_others(case: Case, size: int) -> Row:
+    """Size beside the smallest of zlib's, zstd's and Huffman's.
+
+    All code each tensor by itself; the first two get integers as narrow as it allows.
+    """
+    sizes = dict.fromkeys(("zlib", "zstd -19", "Huffman"), 0)
+    bits = 0.0
+    for levels in case.tensors.values():
+        sizes["zlib"] += len(deflate.encode(levels, level=9))
+        sizes["zstd -19"] += len(zstd.encode(levels, level=19))
+        sizes["Huffman"] += len(huffman.encode(levels))
+        bits += _entropy_bits(levels)
+    remark = ", ".join(f"{name} {value} B" for name, value in sizes.items())
+    remark += f"; zero-order entropy {bits / 8:.0f} B"
+    name = f"{case.name}: size beside the best of others"
+    return Row(name, "B", [size], [min(sizes.values())], "peer", remark=remark)
+
+
+def in_turns(own: Any, other: Any | None) -> tuple[list[float], list[float]]:
+    """Return the seconds of each, the first of both not counted; nothing may be compiled."""
+    own()
+    if other:
+        other()
+    mine, theirs = [], []
+    with _nothing_compiled():
+        for _ in range(REPEATS):
+            mine.append(own())
+            if other:
+                theirs.append(other())
+    return mine, theirs
+
+
+def _beside_peer(name: str, unit: str, own: list[float], theirs: list[float], target: float) -> Row:
+    if not theirs:
+        return Row(name, unit, own, remark=MISSING)
+    return Row(name, unit, own, theirs, "peer", target)
+
+
+def _rate(name: str, case: Case, seconds: list[float]) -> Iterator[Row]:
+    """Time for a weight, which must not be longer than the rate asks."""
+    if case.rate:
+        spent = [1e9 * value / case.weights for value in seconds]
+        remark = f"at least {case.rate / 1e6:.0f} M weights a second"
+        yield bounded(name, "ns", spent, 1e9 / case.rate, remark)
+
+
+def _entropy_bits(levels: NDArray[np.int32]) -> float:
+    """Return n·H0 of a tensor; a code also has to say the alphabet."""
+    counts = np.unique(levels, return_counts=True)[1]
+    return float(-(counts * np.log2(counts / levels.size)).sum())
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    with install_recorder("numba:compile") as recorder:
+        yield
+    if recorder.buffer:
+        msg = "numba compiled within a timed region; the first run should have done so"
+        raise RuntimeError(msg)
