@@ -6,19 +6,37 @@ A function behind it finds the open `ClientLink` in the record that it received.
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
 
-from fedcomp.errors import LinkError
+from fedcomp.errors import ConfigError, DivergedError, LinkError
 from fedcomp.link.client import ClientLink, Update
 from fedcomp.wire import keys
-from fedcomp.wire.records import blob_of, blob_record, from_record, is_blob, to_record
+from fedcomp.wire.records import (
+    blob_of,
+    blob_record,
+    downlink_fields,
+    from_record,
+    is_blob,
+    reply_record,
+    to_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fedcomp.link.stores import Pending
     from fedcomp.tensors import Tensors
 
 
@@ -66,25 +84,30 @@ class CompressionMod:
             return call_next(message, context)
         began = time.perf_counter()
         link = self._link(context)
-        number = int(message.content.config_records[keys.FIELDS][keys.ROUND_FIELD])  # type: ignore[arg-type]
+        fields, number = downlink_fields(message.content.config_records[keys.FIELDS])
         try:
-            link.open(blob_of(message.content.array_records[key]), number)
+            link.open(blob_of(message.content.array_records[key]), fields, number)
         except LinkError as error:
-            fields = ConfigRecord({keys.NACK: str(error)})
-            return Message(RecordDict({keys.FIELDS: fields}), reply_to=message)
+            return _refusal(message, error)
+        if link.answered is not None:
+            return _again(message, link, link.answered)
         opened = time.perf_counter()
         del message.content[key]  # Flower warns where a record's type changes
         message.content[key] = OpenArrays(link, arrays=self._arrays)
+        del message.content[keys.FIELDS]  # other mods expect no record but the strategy's
+        _check_clipping(message.content, link)
         reply = call_next(message, context)
         if reply.has_error():
             return reply
-        fields = ConfigRecord({keys.VERSION: link.version, keys.DECODE_SECONDS: opened - began})
+        seconds = {keys.DECODE_SECONDS: opened - began}
         trained = time.perf_counter()
         if message.metadata.message_type.startswith(MessageType.TRAIN):
             self._pack(reply.content, link)
-            fields[keys.TRAIN_SECONDS] = trained - opened
-            fields[keys.ENCODE_SECONDS] = time.perf_counter() - trained
-        reply.content[keys.FIELDS] = fields
+            seconds[keys.TRAIN_SECONDS] = trained - opened
+            seconds[keys.ENCODE_SECONDS] = time.perf_counter() - trained
+        record = reply_record(link.reply_fields())
+        record.update(seconds)
+        reply.content[keys.FIELDS] = record
         return reply
 
     @staticmethod
@@ -100,7 +123,43 @@ class CompressionMod:
             symbols, _ = link.quantise(made)
             made = Update(symbols, made, side)
         del content[key]
-        content[key] = blob_record(link.reply(made))
+        note = {name: dict(metrics) for name, metrics in content.metric_records.items()}
+        content[key] = blob_record(link.reply(made, json.dumps([key, note])))
+
+
+def _refusal(message: Message, error: LinkError) -> Message:
+    """Return the answer to a packet that cannot be applied: the server sends a keyframe."""
+    fields = ConfigRecord({keys.NACK: str(error)})
+    if isinstance(error, DivergedError):
+        fields[keys.DIVERGED] = True
+    return Message(RecordDict({keys.FIELDS: fields}), reply_to=message)
+
+
+def _again(message: Message, link: ClientLink, pending: Pending) -> Message:
+    """Return the answer that was given to the same exchange before."""
+    key, metrics = json.loads(pending.note)
+    content = RecordDict({key: blob_record(pending.blob)})
+    for name, values in metrics.items():
+        content[name] = MetricRecord(values)
+    content[keys.FIELDS] = reply_record(link.reply_fields())
+    return Message(content, reply_to=message)
+
+
+def _check_clipping(content: RecordDict, link: ClientLink) -> None:
+    """Refuse what would void the bound that clipping at the client is to guarantee."""
+    asked = any(keys.CLIPPING_NORM in record for record in content.config_records.values())
+    if not asked or link.session.uplink.name == "none":
+        return
+    reason = (
+        "feedback adds what earlier rounds left out to the clipped update"
+        if link.session.feedback
+        else f"codec {link.session.uplink.name} changes the update after it was clipped"
+    )
+    msg = (
+        f"client-side clipping bounds the update of a client, and {reason}: use a server-side"
+        " wrapper, or codec@uplink=none link.feedback=false"
+    )
+    raise ConfigError(msg)
 
 
 def _blob_key(content: RecordDict) -> str | None:

@@ -19,6 +19,7 @@ def conflicts(settings: Settings) -> list[str]:
                 f"{key}.mode={codec.mode}: codec {codec.name} works in mode"
                 f" {' or '.join(codec.modes)} only"
             )
+    problems += _link_conflicts(settings)
     if settings.train.device == "cuda" and getattr(settings.engine, "gpus_per_client", None) == 0:
         problems.append(
             "train.device=cuda: engine.gpus_per_client=0 hides all GPUs from the clients; leave it"
@@ -31,6 +32,33 @@ def conflicts(settings: Settings) -> list[str]:
             f" (clients={settings.clients}, fraction={settings.fraction}); lower it or raise those"
         )
     return problems + _strategy_conflicts(settings)
+
+
+def _link_conflicts(settings: Settings) -> list[str]:
+    """Name what the link cannot do together."""
+    problems = []
+    uplink, feedback = settings.uplink, settings.link.feedback
+    if feedback is True and uplink.mode != "delta":
+        problems.append(
+            f"link.feedback=true: codec {uplink.name} sends the model itself (uplink.mode="
+            f"{uplink.mode}), to which nothing can be added; allowed are uplink.mode=delta, or auto"
+        )
+    if settings.downlink.uses_previous:
+        problems.append(
+            f"downlink: codec {settings.downlink.name} refers to the last packet, and not every"
+            " client of a broadcast has it; such settings work on the uplink only"
+        )
+    if "ClientSide" in settings.strategy.target:
+        why = (
+            "feedback adds what earlier rounds left out to the clipped update"
+            if feedback is True or (feedback == "auto" and uplink.mode == "delta")
+            else "compression changes an update after it was clipped"
+        )
+        problems.append(
+            f"strategy._target_={settings.strategy.target}: clipping at the client is to bound its"
+            f" update, and {why}; use the server-side wrapper, strategy=dp_server"
+        )
+    return problems
 
 
 def _strategy_conflicts(settings: Settings) -> list[str]:

@@ -7,6 +7,8 @@ FedcompError
 ├── CodecError         a codec was given something it cannot represent
 ├── BitstreamError     bytes are not what their writer would have written
 ├── LinkError          the two ends of a link no longer agree
+│   ├── DivergedError  ... although both took themselves to hold the same model
+│   └── StaleError     ... because a message came after a later one
 ├── EngineError        Flower or Ray could not start or broke down
 └── RoundError         a round had too few valid replies
 RunInterrupted         somebody asked the run to stop
@@ -56,6 +58,14 @@ class BitstreamError(FedcompError, ValueError):
 
 class LinkError(FedcompError, RuntimeError):
     """The two ends of a link hold different states."""
+
+
+class DivergedError(LinkError):
+    """Both ends computed a model from the same packets, and not the same one."""
+
+
+class StaleError(LinkError):
+    """A message that a later one has overtaken."""
 
 
 class EngineError(FedcompError, RuntimeError):

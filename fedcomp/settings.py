@@ -18,6 +18,7 @@ from fedcomp.codecs import CODECS, Codec
 from fedcomp.conflicts import conflicts
 from fedcomp.data import DATASETS, PARTITIONS, DatasetSettings, Partition
 from fedcomp.errors import ConfigError, UnknownNameError, suggest
+from fedcomp.link.settings import LinkSettings
 from fedcomp.methods import RECIPES, SERVER_STEPS, Recipe, StepSettings
 from fedcomp.models import MODELS, ModelSettings
 from fedcomp.registry import Registry
@@ -35,7 +36,7 @@ ENGINES: Registry[type[EngineSettings]] = Registry(
     },
 )
 
-_PLAIN_GROUPS = {"method": "name", "train": "optimizer", "strategy": "_target_"}
+_PLAIN_GROUPS = {"method": "name", "train": "optimizer", "strategy": "_target_", "link": ""}
 """The groups that are no components, and a key that must be there."""
 
 GROUPS: dict[str, Registry[Any]] = {
@@ -94,12 +95,20 @@ class Settings(General):
     uplink: Codec
     downlink: Codec
     engine: EngineSettings
+    link: LinkSettings
 
     @property
     def clients_per_round(self) -> int:
         """How many clients a round asks to train."""
         least = self.strategy.options.get("min_train_nodes") or 1
         return max(round(self.clients * self.fraction), int(least))
+
+
+_PLAIN: dict[str, type[Any]] = {
+    "method": MethodSettings,
+    "train": TrainSettings,
+    "link": LinkSettings,
+}
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
             options = dict(values)
             parts[key] = StrategySettings(options.pop("_target_", ""), options)
         else:
-            parts[key] = attempt(key, MethodSettings if key == "method" else TrainSettings, values)
+            parts[key] = attempt(key, _PLAIN[key], values)
     if problems or general is None:
         raise ConfigError(problems)
     common = {name: getattr(general, name) for name in general_names}

@@ -73,7 +73,8 @@ class Setup:
     def session(self, run_id: str) -> Session:
         """Return what both ends of every link of a run agree on."""
         settings = self.settings
-        return Session(self.manifest, run_id, settings.seed, settings.uplink, settings.downlink)
+        codecs = settings.uplink, settings.downlink
+        return Session(self.manifest, run_id, settings.seed, *codecs, settings.link)
 
     def check(self) -> None:
         """Build all parts, so that what cannot work fails before anything is started."""

@@ -100,13 +100,18 @@ def contiguous(value: Array) -> Array:
     return np.asarray(value, order="C")
 
 
-def version_of(tensors: Tensors) -> bytes:
-    """Name a model state by its content: a prefix of the hash over all bytes, by tensor name."""
+def full_digest(tensors: Tensors) -> bytes:
+    """Return the SHA-256 of a model state: all bytes, by tensor name."""
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(contiguous(value).reshape(-1).view(np.uint8).data)
-    return digest.digest()[:VERSION_BYTES]
+    return digest.digest()
+
+
+def version_of(tensors: Tensors) -> bytes:
+    """Name a model state by its content: a prefix of its digest."""
+    return full_digest(tensors)[:VERSION_BYTES]
 
 
 def difference_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -18,7 +18,7 @@ from fedcomp.errors import RoundError
 from fedcomp.report.observer import RoundResult, RunStart
 from fedcomp.wire import keys
 from fedcomp.wire.records import from_record, to_record
-from strategies.exchange import join, split
+from strategies.exchange import join, strategy_specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -133,7 +133,9 @@ class Compressed:
             msg = f"round {number}: the aggregate is not finite, first in {bad[0]}; it is not sent"
             raise RoundError(msg)
         began = time.perf_counter()
-        self._link.publish(model, number, side)
+        del aggregate, replies
+        self._link.publish(model, number, exchange.replies, side)
+        exchange.release()
         return exchange, self._link.public, time.perf_counter() - began
 
     def _aggregate(self, number: int, replies: list[Message]) -> tuple[ArrayRecord, MetricRecord]:
@@ -165,7 +167,8 @@ class Compressed:
 
     def _record(self) -> ArrayRecord:
         """Return what the strategy sees of the exact model."""
-        return to_record(split(self._link.exact, self._manifest)[0])
+        exact = self._link.exact
+        return to_record({spec.name: exact[spec.name] for spec in strategy_specs(self._manifest)})
 
     def _exchange(self, messages: Iterable[Message]) -> list[Message]:
         return self._grid.send_and_receive(messages, timeout=self._settings.engine.round_timeout)

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from flwr.app import RecordDict
 
+from fedcomp.link.feedback import FIXED
 from fedcomp.link.ledger import Entry, Ledger
-from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
     from flwr.app import Message
 
     from fedcomp.codecs.base import Direction
     from fedcomp.link.ledger import Purpose
-    from fedcomp.tensors import Manifest, Tensors
+    from fedcomp.link.received import Received
+    from fedcomp.tensors import Manifest, Tensors, TensorSpec
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Exchange:
     round: int
     purpose: Purpose
     replies: dict[str, Message] = field(default_factory=dict)
-    buffers: dict[str, Tensors] = field(default_factory=dict)
+    received: dict[str, Received] = field(default_factory=dict)
     side: dict[str, Tensors] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     keyframed: set[str] = field(default_factory=set)
@@ -66,6 +68,12 @@ class Exchange:
             purpose: Purpose = "evaluate" if self.purpose == "evaluate" else "side"
             add(purpose, 0, sizes.side, 0, 0.0)
 
+    def release(self) -> None:
+        """Let go of what replies hold, once their content has been used."""
+        self.received.clear()
+        for reply in self.replies.values():
+            reply.content = RecordDict()
+
     def fail(self, site: str, reason: str) -> None:
         """Note that a site gave no usable reply; of a traceback only the last line is kept."""
         lines = [line.strip() for line in reason.splitlines() if line.strip()]
@@ -73,11 +81,9 @@ class Exchange:
         log.warning("round %d: site %s failed: %s", self.round, site, reason)
 
 
-def split(model: Tensors, manifest: Manifest) -> tuple[Tensors, Tensors]:
-    """Divide a model in what the strategy aggregates, and the buffers that go round it."""
-    around = (Kind.BUFFER, Kind.COUNTER)
-    aside = {name: model[name] for name, s in manifest.by_name.items() if s.kind in around}
-    return {name: value for name, value in model.items() if name not in aside}, aside
+def strategy_specs(manifest: Manifest) -> list[TensorSpec]:
+    """Return the tensors that the strategy aggregates; buffers and counters go round it."""
+    return [spec for spec in manifest.specs if spec.kind not in FIXED]
 
 
 def join(
@@ -87,16 +93,19 @@ def join(
 
     Buffers are averaged by the number of examples; of counters the largest one counts.
     """
+    around = {name: value for name, value in old.items() if name not in aggregate}
+    means = {n: np.zeros(v.shape) for n, v in around.items() if v.dtype.kind == "f"}
+    largest: Tensors = {}
     total = sum(examples.values())
-    out: Tensors = {}
-    for name, value in old.items():
-        if name in aggregate:
-            out[name] = aggregate[name].astype(value.dtype, copy=False).reshape(value.shape)
-            continue
-        found = {site: buffers[name] for site, buffers in exchange.buffers.items()}
-        if value.dtype.kind == "f":
-            mean = sum(found[site].astype(np.float64) * examples[site] for site in found) / total
-            out[name] = np.asarray(mean, dtype=value.dtype)
-        else:
-            out[name] = np.asarray(np.max(list(found.values()), axis=0), dtype=value.dtype)
-    return out
+    for site, received in exchange.received.items():
+        for name in around:
+            value = received.tensor(name)
+            if name in means:
+                means[name] += value.astype(np.float64) * (examples[site] / total)
+            else:
+                largest[name] = np.maximum(largest.get(name, value), value)
+    found = {**aggregate, **means, **largest}
+    return {
+        name: np.asarray(found[name]).astype(value.dtype, copy=False).reshape(value.shape)
+        for name, value in old.items()
+    }

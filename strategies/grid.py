@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fedcomp.errors import LinkError, RunInterrupted
+from fedcomp.errors import DivergedError, LinkError, RunInterrupted
 from fedcomp.wire import keys
-from fedcomp.wire.records import blob_record
+from fedcomp.wire.records import blob_record, downlink_record
 from fedcomp.wire.sizes import MessageSizer
 from strategies.exchange import Exchange, Sizes
 from strategies.forward import ForwardingGrid
@@ -63,6 +63,7 @@ class CompressingGrid(ForwardingGrid):
         """Begin the account of one exchange; replies to earlier ones are not waited for."""
         self._pending.clear()
         self._resent.clear()
+        self._link.begin()
         self.exchange = Exchange(self._ledger, round_number, purpose)
         return self.exchange
 
@@ -120,10 +121,10 @@ class CompressingGrid(ForwardingGrid):
             msg = f"a strategy's message carries one array record, this one {len(records)}"
             raise LinkError(msg)
         site = self._site(request)
-        sent = self._link.downlink(site)
+        sent, fields = self._link.downlink(site, side=self.exchange.purpose == "train")
         content = RecordDict(dict(request.content.items()))
         content[records[0][0]] = blob_record(sent.blob)
-        content[keys.FIELDS] = ConfigRecord({keys.ROUND_FIELD: self.exchange.round})
+        content[keys.FIELDS] = downlink_record(fields, self.exchange.round)
         meta = request.metadata
         message = Message(
             content, meta.dst_node_id, meta.message_type, ttl=meta.ttl, group_id=meta.group_id
@@ -138,16 +139,19 @@ class CompressingGrid(ForwardingGrid):
         size = self._size(reply)
         if reply.has_error():
             self.exchange.book(site, "uplink", "error", "", Sizes(size))
-            self._link.forget(site)  # whatever it holds now, it gets a packet that stands alone
             self.exchange.fail(site, reply.error.reason or "an error without a reason")
             return False
         fields = reply.content.config_records.get(keys.FIELDS, ConfigRecord())
         if keys.NACK in fields:
             self.exchange.book(site, "uplink", "nack", "", Sizes(size))
+            if keys.DIVERGED in fields and self._link.session.link.verify:
+                raise DivergedError(str(fields[keys.NACK]))
             refused = reply.metadata.reply_to_message_id
             return self._send_keyframe(site, request, refused, str(fields[keys.NACK]))
         try:
             accept(self.exchange, self._link, site, reply, size)
+        except DivergedError:
+            raise
         except Exception as error:
             self.exchange.fail(site, f"the reply is refused: {error}")
             return False

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from fedcomp.errors import BitstreamError
-from fedcomp.tensors import VERSION_BYTES
 from fedcomp.wire import keys
-from fedcomp.wire.records import blob_of, to_record
-from strategies.exchange import Sizes, split
+from fedcomp.wire.records import blob_of, lazy_record, reply_fields
+from strategies.exchange import Sizes, strategy_specs
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -42,24 +41,22 @@ def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message, size
             sizes = Sizes(size, packet=sum(map(len, blobs)))
         seconds = {name: _seconds(fields[name]) for name in keys.SECONDS if name in fields}
         spent = seconds.get(keys.ENCODE_SECONDS, 0.0)
-        version = fields.get(keys.VERSION)
-        if not isinstance(version, bytes) or len(version) != VERSION_BYTES:
-            _refuse("names no version")
+        claims = reply_fields(fields)
         checked = RecordDict({keys.METRICS: _metrics(content)})
         if exchange.purpose == "train":
             if len(blobs) != 1 or keys.ARRAYS not in content.array_records:
                 _refuse(f"carries {len(blobs)} array records, expected one named {keys.ARRAYS}")
-            received = link.uplink(site, blobs[0], exchange.round)
+            received = link.uplink(site, blobs[0], claims, exchange.round)
             sizes = Sizes(size, received.payload_bytes, len(blobs[0]), received.side_bytes)
             kind = link.session.uplink.mode
-            part, buffers = split(received.model, link.session.manifest)
-            checked[keys.ARRAYS] = to_record(part)
-            exchange.buffers[site], exchange.side[site] = buffers, received.side
+            specs = strategy_specs(link.session.manifest)
+            checked[keys.ARRAYS] = lazy_record(specs, received.tensor)
+            exchange.received[site], exchange.side[site] = received, received.side
         elif blobs:
             _refuse("carries arrays although none were asked for")
     finally:
         exchange.book(site, "uplink", kind, codec, sizes, spent)
-    link.confirm(site, version)
+    link.confirm(site, claims)
     for name, value in seconds.items():
         exchange.seconds[name] += value
     exchange.seconds[keys.DECODE_SECONDS] += time.perf_counter() - began
@@ -79,7 +76,7 @@ def refuse_odd_metrics(exchange: Exchange) -> None:
     for site, found in names.items():
         if found != usual:
             del exchange.replies[site]
-            exchange.buffers.pop(site, None)
+            exchange.received.pop(site, None)
             exchange.side.pop(site, None)
             exchange.fail(site, f"its metrics are {sorted(found)}, those of most {sorted(usual)}")
 

@@ -84,6 +84,11 @@ class Codec(ABC):
 
     mode: Mode
 
+    @property
+    def uses_previous(self) -> bool:
+        """Whether packets refer to `Context.previous`; such a codec packs without a context too."""
+        return False
+
     @abstractmethod
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Turn tensors into symbols; what is lost is lost here."""
@@ -98,7 +103,7 @@ class Codec(ABC):
 
     @abstractmethod
     def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:
-        """Turn symbols into tensors, the same to the bit on every machine."""
+        """Turn symbols, all or some, into tensors, the same to the bit on every machine."""
 
     def encode(self, tensors: Tensors, context: Context) -> bytes:
         """Return `pack(quantise(tensors))`."""

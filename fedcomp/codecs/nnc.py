@@ -60,6 +60,11 @@ class Nnc(LevelCodec):
             msg = f"give one of qp, step and bits, and null for the others; {len(given)} are given"
             raise ValueError(msg)
 
+    @property
+    def uses_previous(self) -> bool:
+        """Whether contexts depend on the last packet."""
+        return self.temporal
+
     def weight_step(self, context: Context) -> float:  # noqa: ARG002
         """Return the step unless it follows from each tensor."""
         return self.step or 0.0 if self.qp is None else quantise.step_from_qp(self.qp)

@@ -16,6 +16,7 @@ from annotated_types import Ge
 from flwr.clientapp import ClientApp
 
 from fedcomp.errors import ConfigError, EngineError, FedcompError, RunInterrupted
+from fedcomp.link.stores import check_space
 from fedcomp.runtime import EngineSettings, Hooks, cpu_count
 from fedcomp.wire import private
 
@@ -62,6 +63,9 @@ class FlowerEngine(EngineSettings):
 
     def run(self, job: Job, setup: Setup, hooks: Hooks) -> None:
         """Run the job to its end, or raise."""
+        settings = job.settings
+        session = setup.session(job.run_id)
+        check_space(Path(job.folder), session, settings.clients, settings.rounds)
         backend = self._backend(job.settings.train.device, verbose=job.settings.verbose)
         failure: list[Exception] = []
 

@@ -1,22 +1,31 @@
-"""The client's end of a link: what it received, and what it answers."""
+"""The client's end of a link: what it received, and what it answers.
+
+quantise:  symbols = Q(trained − received + residual)        (absolute mode: Q(trained))
+reply:     residual ← target − decoded, pending ← decoded, then the packet
+open:      pending is dropped if the server used it, else residual ← residual + pending
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fedcomp.errors import BitstreamError, LinkError
-from fedcomp.link.session import KEYFRAME_CODEC, Session, lossy, restore
-from fedcomp.link.stores import ClientState
-from fedcomp.tensors import Tensors, version_of
+from fedcomp.errors import BitstreamError, DivergedError, LinkError, StaleError
+from fedcomp.link import feedback
+from fedcomp.link.previous import pack_alone, unpack_alone
+from fedcomp.link.session import KEYFRAME_CODEC, Session, restore
+from fedcomp.link.stores import ClientState, Part, Pending, Previous
+from fedcomp.tensors import Tensors, full_digest, subtract, version_of
+from fedcomp.wire.fields import NO_EXCHANGE, Reply
 from fedcomp.wire.packet import Flag, Packet, read_chain
 from fedcomp.wire.side import read_side, write_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fedcomp.codecs.base import Symbols
+    from fedcomp.codecs.base import Context, Symbols
     from fedcomp.link.stores import StateStore
+    from fedcomp.wire.fields import Downlink
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,12 @@ class ClientLink:
         The public model that the server sent.
     received_symbols
         The symbols it came in, where a codec's packet (no keyframe) came.
+    residual
+        What earlier updates left out, by tensor, as it will be added to this one's.
     side
         Named arrays that the server step sent beside the model.
+    answered
+        The reply to this very exchange if it was given before; it is to be sent again.
     """
 
     def __init__(
@@ -69,71 +82,133 @@ class ClientLink:
         self.site = site
         self.received: Tensors = {}
         self.received_symbols: Symbols | None = None
+        self.residual: Tensors = {}
         self.side: Tensors = {}
-        self.version = b""
+        self.answered: Pending | None = None
         self.round = 0
         self._store = store
         self._initial = initial
+        self._state = ClientState()
 
-    def open(self, blob: bytes, round_number: int) -> None:
+    def open(self, blob: bytes, fields: Downlink, round_number: int) -> None:
         """Apply a downlink message; `LinkError` means that a keyframe is needed."""
         self.round = round_number
         state = self._stored()
-        for packet in read_chain(blob):
-            state = self._apply(packet, state)
-        if state is None:
-            msg = "the message brought no version"
-            raise BitstreamError(msg)
+        if state.pending is not None and state.pending.exchange == fields.exchange:
+            self.answered = state.pending
+            self._state = state
+            return
+        if fields.exchange < state.exchange:
+            msg = (
+                f"client {self.site} has seen exchange {state.exchange.hex()}; a message of"
+                f" {fields.exchange.hex()} comes too late"
+            )
+            raise StaleError(msg)
+        state = self._settle(state, fields)
+        state = self._apply_chain(read_chain(blob), state)
         self.received = {name: state.model[name] for name in self.session.manifest.by_name}
-        self.version = state.version
-        self._store.save(self.site, state)
+        self.residual = feedback.loaded(state.residual.tensors) if self.session.feedback else {}
+        self._state = replace(state, exchange=fields.exchange)
+        self._store.save(self.site, self._state)
 
     def quantise(self, tensors: Tensors) -> tuple[Symbols, Tensors]:
         """Quantise trained tensors, all or some; return symbols and what the server will see."""
+        codec, context = self.session.uplink, self._context()
         base = {name: self.received[name] for name in tensors}
-        context = self.session.context("uplink", self.round, self.received, self.site)
-        return lossy(self.session.uplink, tensors, base, context)
+        given = self._target(tensors) if codec.mode == "delta" else tensors
+        symbols = codec.quantise(given, context)
+        return symbols, restore(codec, symbols, base, context)
 
-    def reply(self, update: Update) -> bytes:
-        """Return the uplink packet for a finished update."""
-        context = self.session.context("uplink", self.round, self.received, self.site)
-        codec = self.session.uplink
-        payload = codec.pack(update.symbols, context)
+    def reply(self, update: Update, note: str = "") -> bytes:
+        """Return the uplink packet for a finished update; `note` is kept with it."""
+        codec, context, state = self.session.uplink, self._context(), self._state
         packet = Packet(
             codec=codec.id,
             session=self.session.digest,
             round=self.round,
-            payload=payload,
-            base=self.version,
+            payload=codec.pack(update.symbols, context),
+            base=state.version,
             side=write_side(update.side),
         )
-        return packet.to_bytes()
+        blob = packet.to_bytes()
+        lost: Tensors = {}
+        if self.session.feedback:
+            manifest = self.session.manifest
+            target = feedback.parameters(self._target(update.target), manifest)
+            lost = feedback.parameters(codec.reconstruct(update.symbols, context), manifest)
+            residual = self.residual | feedback.left_over(target, lost)
+            kept = feedback.stored(residual, self.session.link)
+            state = replace(state, residual=Part(kept))
+        symbols = pack_alone(update.symbols, self.session) if codec.uses_previous else b""
+        pending = Pending(state.exchange, blob, note, symbols, Part(lost))
+        self._state = replace(state, pending=pending)
+        self._store.save(self.site, self._state)
+        return blob
 
-    def _stored(self) -> ClientState | None:
+    def reply_fields(self) -> Reply:
+        """Return what a reply says beside its packet."""
+        state, link = self._state, self.session.link
+        digest = full_digest(self.received) if link.verify and self.received else b""
+        previous = state.previous.exchange if self._context().previous is not None else NO_EXCHANGE
+        return Reply(state.exchange, state.version, previous, digest)
+
+    def _target(self, tensors: Tensors) -> Tensors:
+        """Return trained − received + residual."""
+        base = {name: self.received[name] for name in tensors}
+        decay = self.session.link.feedback_decay
+        return feedback.added(subtract(tensors, base), self.residual, decay)
+
+    def _context(self) -> Context:
+        session, kept = self.session, self._state.previous
+        previous = unpack_alone(kept.payload, session) if kept.shared else None
+        return session.context("uplink", self.round, self.received, self.site, previous)
+
+    def _stored(self) -> ClientState:
         """Return the state of this site unless it is one of another model."""
         state = self._store.load(self.site)
         if state is None:
-            return None
+            return ClientState()
         shapes = {name: (value.shape, str(value.dtype)) for name, value in state.model.items()}
         specs = self.session.manifest.by_name.items()
-        return state if shapes == {n: (s.shape, s.dtype) for n, s in specs} else None
+        same = shapes == {n: (s.shape, s.dtype) for n, s in specs}
+        return state if same or not state.model else ClientState()
 
-    def _apply(self, packet: Packet, state: ClientState | None) -> ClientState:
+    def _settle(self, state: ClientState, fields: Downlink) -> ClientState:
+        """Drop the pending update if the server used it; otherwise it is still to be sent."""
+        pending = state.pending
+        if pending is not None and pending.exchange == fields.used:
+            previous = Previous(pending.exchange, pending.symbols)
+            state = replace(state, pending=None, previous=previous)
+        elif pending is not None:
+            residual = feedback.loaded(state.residual.tensors)
+            again = feedback.total(residual, pending.decoded.tensors)
+            kept = feedback.stored(again, self.session.link)
+            state = replace(state, pending=None, residual=Part(kept))
+        shared = state.previous.exchange == fields.previous != NO_EXCHANGE
+        return replace(state, previous=replace(state.previous, shared=shared))
+
+    def _apply_chain(self, packets: list[Packet], state: ClientState) -> ClientState:
+        """Apply packets in order, but none of those that led to what is held already."""
+        at = [i for i, packet in enumerate(packets) if packet.version == state.version]
+        for packet in packets[at[-1] if at else 0 :]:
+            state = self._apply(packet, state)
+        return state
+
+    def _apply(self, packet: Packet, state: ClientState) -> ClientState:
         self.session.check(packet, self.session.downlink, KEYFRAME_CODEC)
         self.side = read_side(packet.side)
-        if Flag.HELD in packet.flags:
+        if packet.version == state.version or Flag.HELD in packet.flags:
             return self._held(packet.version, state)
         keyframe = packet.codec == KEYFRAME_CODEC.id
         codec = KEYFRAME_CODEC if keyframe else self.session.downlink
-        if Flag.STANDALONE in packet.flags:
-            base: Tensors = {}
-        elif state is None or state.version != packet.base:
-            base = self._held(packet.base, state).model
-        else:
-            base = state.model
+        alone = Flag.STANDALONE in packet.flags
+        base: Tensors = {} if alone else self._held(packet.base, state).model
         context = self.session.context("downlink", packet.round, base)
         symbols = codec.unpack(packet.payload, context)
         model = restore(codec, symbols, base, context)
+        if model.keys() != self.session.manifest.by_name.keys():
+            msg = f"a packet that stands alone brings {len(model)} tensors of a model"
+            raise BitstreamError(msg)
         self.received_symbols = None if keyframe else symbols
         version = version_of(model)
         if version != packet.version:
@@ -141,16 +216,16 @@ class ClientLink:
                 f"client {self.site} computed version {version.hex()} where the server has"
                 f" {packet.version.hex()}: a codec that differs between the two ends"
             )
-            raise LinkError(msg)
-        return ClientState(version, model)
+            raise DivergedError(msg)
+        return replace(state, version=version, model=model)
 
-    def _held(self, version: bytes, state: ClientState | None) -> ClientState:
-        """Return the state of a version that the server believes is here."""
-        if state is not None and state.version == version:
+    def _held(self, version: bytes, state: ClientState) -> ClientState:
+        """Return the state with a version that the server believes is here."""
+        if state.version == version:
             return state
         initial = self._initial()
         if version_of(initial) == version:
-            return ClientState(version, initial)
-        held = state.version.hex() if state else "nothing"
+            return replace(state, version=version, model=initial)
+        held = state.version.hex() if state.model else "nothing"
         msg = f"client {self.site} holds {held} and lacks version {version.hex()}"
         raise LinkError(msg)

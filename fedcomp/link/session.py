@@ -1,16 +1,19 @@
-"""What both ends of a link agree on before the first packet, and the lossy step they share."""
+"""What both ends of a link agree on before the first packet."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from fedcomp.codecs.base import Codec, Context, Direction, Symbols
 from fedcomp.codecs.none import NoCompression
 from fedcomp.errors import BitstreamError
-from fedcomp.tensors import Manifest, Tensors, add, subtract
+from fedcomp.link.settings import LinkSettings
+from fedcomp.tensors import Kind, Manifest, Tensors, add, subtract
 
 if TYPE_CHECKING:
     from fedcomp.wire.packet import Packet
@@ -20,24 +23,39 @@ KEYFRAME_CODEC = NoCompression()
 
 @dataclass(frozen=True)
 class Session:
-    """A run, a model and the two codecs: everything that packets refer to by hash."""
+    """A run, a model, the two codecs and the link's settings; packets refer to it by hash."""
 
     manifest: Manifest
     run_id: str
     seed: int
     uplink: Codec
     downlink: Codec
+    link: LinkSettings = field(default_factory=LinkSettings)
 
     @cached_property
     def digest(self) -> bytes:
         """The session field of every packet."""
         return hashlib.sha256(self.manifest.digest + self.run_id.encode()).digest()[:4]
 
+    @property
+    def feedback(self) -> bool:
+        """Whether clients keep what their codec leaves out."""
+        if self.link.feedback == "auto":
+            return self.uplink.mode == "delta"
+        return self.link.feedback
+
     def context(
-        self, direction: Direction, round_number: int, reference: Tensors, client: str = ""
+        self,
+        direction: Direction,
+        round_number: int,
+        reference: Tensors,
+        client: str = "",
+        previous: Symbols | None = None,
     ) -> Context:
         """Return the context of one packet."""
-        return Context(self.manifest, self.seed, round_number, direction, client, reference)
+        return Context(
+            self.manifest, self.seed, round_number, direction, client, reference, previous
+        )
 
     def check(self, packet: Packet, *codecs: Codec) -> None:
         """Raise unless the packet belongs to this session and was written by one of `codecs`."""
@@ -60,8 +78,7 @@ def lossy(
     codec: Codec, target: Tensors, base: Tensors, context: Context
 ) -> tuple[Symbols, Tensors]:
     """Quantise `target` as the codec's mode asks; return the symbols and what the receiver sees."""
-    given = subtract(target, base) if codec.mode == "delta" else target
-    symbols = codec.quantise(given, context)
+    symbols = codec.quantise(subtract(target, base) if codec.mode == "delta" else target, context)
     return symbols, restore(codec, symbols, base, context)
 
 
@@ -69,9 +86,15 @@ def restore(codec: Codec, symbols: Symbols, base: Tensors, context: Context) -> 
     """Return the model that symbols describe; tensors that they leave out stay as in `base`."""
     decoded = codec.reconstruct(symbols, context)
     if codec.mode == "delta":
-        return add(base, decoded)
-    return {
-        name: decoded[name].astype(spec.dtype, copy=False) if name in decoded else base[name]
-        for name, spec in context.manifest.by_name.items()
-        if name in decoded or name in base
-    }
+        model = add(base, decoded)
+    else:
+        model = {
+            name: decoded[name].astype(spec.dtype, copy=False) if name in decoded else base[name]
+            for name, spec in context.manifest.by_name.items()
+            if name in decoded or name in base
+        }
+    for name in decoded:
+        if name.endswith("running_var") and context.manifest.by_name[name].kind is Kind.BUFFER:
+            # What a codec loses must not make a variance negative.
+            model[name] = np.asarray(np.maximum(model[name], 0))
+    return model

@@ -2,33 +2,91 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
+import shutil
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from fedcomp.errors import ConfigError
 from fedcomp.tensors import contiguous, version_of
+from fedcomp.wire.fields import NO_EXCHANGE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fedcomp.link.session import Session
     from fedcomp.tensors import Tensors
 
 
 log = logging.getLogger(__name__)
 
 
+class Part:
+    """Some of a client's tensors, in memory or still in the file that they were saved to."""
+
+    def __init__(self, tensors: Tensors | None = None, path: Path | None = None) -> None:
+        self._tensors = {} if path is None and tensors is None else tensors
+        self.path = path
+
+    @property
+    def tensors(self) -> Tensors:
+        """The tensors, read when first asked for."""
+        if self._tensors is None:
+            assert self.path is not None  # noqa: S101  see __init__
+            self._tensors = load_file(self.path)
+        return self._tensors
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A reply that the server has not acknowledged yet.
+
+    Attributes
+    ----------
+    note
+        What the reply said beside its packet, to be said again.
+    symbols
+        The symbols sent, packed, where the next packet may refer to them.
+    decoded
+        The change that the server sees in the parameters, where there is feedback.
+    """
+
+    exchange: bytes
+    blob: bytes = field(repr=False)
+    note: str = ""
+    symbols: bytes = field(default=b"", repr=False)
+    decoded: Part = field(default_factory=Part, repr=False)
+
+
+@dataclass(frozen=True)
+class Previous:
+    """Packed symbols of the last reply that the server used; `shared`: it still has them."""
+
+    exchange: bytes = NO_EXCHANGE
+    payload: bytes = field(default=b"", repr=False)
+    shared: bool = False
+
+
 @dataclass(frozen=True)
 class ClientState:
-    """What a client must not forget: the version it holds."""
+    """What a client must not forget: version, residual, and what it sent last."""
 
-    version: bytes
-    model: Tensors = field(repr=False)
+    version: bytes = b""
+    model: Tensors = field(default_factory=dict, repr=False)
+    exchange: bytes = NO_EXCHANGE
+    residual: Part = field(default_factory=Part, repr=False)
+    pending: Pending | None = None
+    previous: Previous = field(default_factory=Previous)
 
 
 class StateStore(Protocol):
@@ -45,34 +103,34 @@ class MemoryStateStore:
     """States in this process; sites at the same version share one copy of it."""
 
     def __init__(self) -> None:
-        self._versions: dict[str, bytes] = {}
+        self._states: dict[str, ClientState] = {}
         self._models: dict[bytes, Tensors] = {}
         self._users: Counter[bytes] = Counter()
 
     def load(self, site: str) -> ClientState | None:
         """Return the last state saved, or None."""
-        version = self._versions.get(site)
-        return None if version is None else ClientState(version, self._models[version])
+        return self._states.get(site)
 
     def save(self, site: str, state: ClientState) -> None:
         """Replace the state of a site."""
-        old = self._versions.get(site)
-        if old == state.version:
-            return
-        self._models.setdefault(state.version, state.model)
+        old = self._states.get(site)
+        model = self._models.setdefault(state.version, state.model)
         self._users[state.version] += 1
-        self._versions[site] = state.version
+        self._states[site] = replace(state, model=model)
         if old is not None:
-            self._users[old] -= 1
-            if not self._users[old]:
-                del self._models[old], self._users[old]
+            self._users[old.version] -= 1
+            if not self._users[old.version]:
+                del self._models[old.version], self._users[old.version]
 
 
 class FileStateStore:
     """States in a folder, safe against a process that dies at any moment.
 
         models/<version>.safetensors            one copy of each version
-        sites/<site>~<version>.safetensors      a hard link to it: the site holds that version
+        sites/<site>/<version>.safetensors      a hard link to it: the site holds that version
+        sites/<site>/<part>-<…>.safetensors     residual, pending update
+        sites/<site>/<hash>.bin                 packets
+        sites/<site>/state.json                 names the files that count; replaced last
 
     A version without links is removed by the site that let go of it last.
     """
@@ -82,42 +140,101 @@ class FileStateStore:
         self._sites = folder / "sites"
         self._models.mkdir(parents=True, exist_ok=True)
         self._sites.mkdir(parents=True, exist_ok=True)
+        for path in self._models.glob("*.safetensors"):
+            self._let_go(path.stem)  # left by a process that was killed
 
     def load(self, site: str) -> ClientState | None:
         """Return the last state saved, or None."""
-        links = self._links(site)
-        if not links:
-            return None
-        newest = max(links, key=lambda path: path.stat().st_mtime_ns)
-        version = bytes.fromhex(_version_in(newest))
+        folder = self._folder(site)
         try:
-            model = load_file(newest)
-        except (OSError, SafetensorError) as error:
-            self._remove(newest, str(error))
+            index = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return None
-        if version_of(model) != version:
-            self._remove(newest, "its contents are not those of its version")
+        try:
+            return self._read(folder, index)
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            log.warning("the state in %s cannot be used and is removed: %s", folder, error)
+            shutil.rmtree(folder, ignore_errors=True)
             return None
-        return ClientState(version, model)
 
     def save(self, site: str, state: ClientState) -> None:
         """Replace the state of a site."""
-        name = state.version.hex()
-        link = self._sites / f"{site}~{name}.safetensors"
-        old = [path for path in self._links(site) if path != link]
-        if not link.exists():
-            self._link(self._models / f"{name}.safetensors", link, state.model)
-        for path in old:
-            path.unlink(missing_ok=True)
-            shared = self._models / f"{_version_in(path)}.safetensors"
-            try:
-                if shared.stat().st_nlink == 1:
-                    shared.unlink()
-            except FileNotFoundError:
-                continue  # another client let go of it at the same moment
+        folder = self._folder(site)
+        folder.mkdir(exist_ok=True)
+        version = state.version.hex()
+        if version:
+            self._link(folder, version, state.model)
+        pending = state.pending
+        index = {
+            "version": version,
+            "exchange": state.exchange.hex(),
+            "residual": _written(folder, "residual", state.residual),
+            "pending": pending
+            and {
+                "exchange": pending.exchange.hex(),
+                "note": pending.note,
+                "decoded": _written(folder, "pending", pending.decoded),
+                "blob": _written_bytes(folder, pending.blob),
+                "symbols": _written_bytes(folder, pending.symbols),
+            },
+            "previous": {
+                "exchange": state.previous.exchange.hex(),
+                "symbols": _written_bytes(folder, state.previous.payload),
+            },
+        }
+        temporary = folder / f"{uuid.uuid4().hex}.tmp"
+        temporary.write_text(json.dumps(index), encoding="utf-8")
+        temporary.replace(folder / "state.json")
+        self._sweep(folder, index)
 
-    def _link(self, shared: Path, link: Path, model: Tensors) -> None:
+    def _folder(self, site: str) -> Path:
+        return self._sites / quote(site, safe="")
+
+    def _read(self, folder: Path, index: dict[str, Any]) -> ClientState:
+        version = bytes.fromhex(index["version"])
+        model = self._model(folder, index["version"])
+        if not model:
+            version = b""
+        pending, previous = index["pending"], index["previous"]
+        residual = _part(folder, index["residual"])
+        return ClientState(
+            version=version,
+            model=model,
+            exchange=bytes.fromhex(index["exchange"]),
+            residual=residual,
+            pending=pending
+            and Pending(
+                exchange=bytes.fromhex(pending["exchange"]),
+                blob=_bytes(folder, pending["blob"]),
+                note=pending["note"],
+                symbols=_bytes(folder, pending["symbols"]),
+                decoded=_part(folder, pending["decoded"]),
+            ),
+            previous=Previous(
+                bytes.fromhex(previous["exchange"]), _bytes(folder, previous["symbols"])
+            ),
+        )
+
+    def _model(self, folder: Path, version: str) -> Tensors:
+        """Return the model of a version, or nothing if its file is damaged."""
+        path = folder / f"{version}.safetensors"
+        try:
+            model = load_file(path)
+            if version_of(model).hex() == version:
+                return model
+            reason = "its contents are not those of its version"
+        except (OSError, SafetensorError) as error:
+            reason = str(error)
+        log.warning("%s cannot be used and is removed: %s", path, reason)
+        path.unlink(missing_ok=True)
+        (self._models / path.name).unlink(missing_ok=True)
+        return {}
+
+    def _link(self, folder: Path, version: str, model: Tensors) -> None:
         """Link to the shared copy, written first where nobody has it yet."""
+        link, shared = (place / f"{version}.safetensors" for place in (folder, self._models))
+        if link.exists():
+            return
         try:
             os.link(shared, link)
         except FileNotFoundError:
@@ -126,15 +243,76 @@ class FileStateStore:
             os.link(temporary, link)
             temporary.replace(shared)
 
-    def _remove(self, damaged: Path, reason: str) -> None:
-        """Forget a damaged version: the client will ask for a keyframe."""
-        log.warning("%s cannot be used and is removed: %s", damaged, reason)
-        damaged.unlink(missing_ok=True)
-        (self._models / f"{_version_in(damaged)}.safetensors").unlink(missing_ok=True)
+    def _sweep(self, folder: Path, index: dict[str, Any]) -> None:
+        """Remove what the state does not name any more."""
+        pending = index["pending"] or {}
+        names = {index["residual"], index["previous"]["symbols"], *pending.values()}
+        kept = {"state.json", f"{index['version']}.safetensors", *names}
+        for path in folder.iterdir():
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+                self._let_go(path.stem)
 
-    def _links(self, site: str) -> list[Path]:
-        return list(self._sites.glob(f"{site}~*.safetensors"))
+    def _let_go(self, version: str) -> None:
+        """Remove the shared copy of a version if no site holds it."""
+        shared = self._models / f"{version}.safetensors"
+        try:
+            if shared.stat().st_nlink == 1:
+                shared.unlink()
+        except FileNotFoundError:
+            return  # no version, or another client let go of it at the same moment
 
 
-def _version_in(link: Path) -> str:
-    return link.stem.rpartition("~")[2]
+def _written(folder: Path, kind: str, part: Part) -> str | None:
+    """Return the file of a part, written unless it is there."""
+    if part.path is None or part.path.parent != folder:
+        if not part.tensors:
+            return None
+        part.path = folder / f"{kind}-{uuid.uuid4().hex}.safetensors"
+        save_file({name: contiguous(value) for name, value in part.tensors.items()}, part.path)
+    return part.path.name
+
+
+def _written_bytes(folder: Path, data: bytes) -> str | None:
+    """Return the file of some bytes, named by their hash and written unless it is there."""
+    if not data:
+        return None
+    path = folder / f"{hashlib.sha256(data).hexdigest()[:32]}.bin"
+    if not path.exists():
+        temporary = folder / f"{uuid.uuid4().hex}.tmp"
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    return path.name
+
+
+def _part(folder: Path, name: str | None) -> Part:
+    if name is None:
+        return Part()
+    path = folder / name
+    if not path.is_file():
+        msg = f"{name} is missing"
+        raise ValueError(msg)
+    return Part(path=path)
+
+
+def _bytes(folder: Path, name: str | None) -> bytes:
+    return (folder / name).read_bytes() if name else b""
+
+
+def check_space(folder: Path, session: Session, clients: int, rounds: int) -> None:
+    """Refuse a run whose clients' states may not fit on the disk: a version and feedback each."""
+    model = sum(s.size * np.dtype(s.dtype).itemsize for s in session.manifest.specs)
+    half = session.link.feedback_dtype == "float16"
+    needed = min(clients, rounds + 1) * model
+    if session.feedback:
+        needed += clients * (model + (model // 2 if half else model))
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        msg = (
+            f"the states of {clients} clients may take {needed / 1e9:.1f} GB and {folder} has"
+            f" {free / 1e9:.1f} GB free: choose another disk with hydra.run.dir, fewer clients,"
+            " link.feedback_dtype=float16 or link.feedback=false"
+        )
+        raise ConfigError(msg)

@@ -1,14 +1,23 @@
-"""Flower records to packets and back; one blob a message."""
+"""Flower records to packets, tensors and fields, and back; one blob a message."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord
 
 from fedcomp.errors import BitstreamError
+from fedcomp.tensors import VERSION_BYTES, Tensors, contiguous
 from fedcomp.tensors import Array as Values
-from fedcomp.tensors import Tensors, contiguous
+from fedcomp.wire import keys
+from fedcomp.wire.fields import EXCHANGE_BYTES, Downlink, Reply
 from fedcomp.wire.keys import BLOB, STYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from fedcomp.tensors import TensorSpec
 
 
 def blob_record(blob: bytes) -> ArrayRecord:
@@ -51,6 +60,32 @@ class HeldArray(Array):
         return Array(contiguous(self._value)).data
 
 
+class LazyArray(Array):
+    """An array that is made whenever a strategy asks for it, and not kept."""
+
+    def __init__(self, spec: TensorSpec, make: Callable[[str], Values]) -> None:
+        self._spec = spec
+        self._make = make
+        self.dtype, self.shape, self.stype = spec.dtype, spec.shape, "numpy.ndarray"
+
+    def numpy(self) -> Values:
+        """Return the values."""
+        return self._make(self._spec.name)
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]  # made only where somebody asks for it
+        """The values in the npy format."""
+        return Array(contiguous(self.numpy())).data
+
+
+def lazy_record(specs: Iterable[TensorSpec], make: Callable[[str], Values]) -> ArrayRecord:
+    """Return a record of arrays that do not exist yet."""
+    record = ArrayRecord()
+    for spec in specs:
+        record[spec.name] = LazyArray(spec, make)
+    return record
+
+
 def to_record(tensors: Tensors) -> ArrayRecord:
     """Return tensors as the record that Flower's strategies average."""
     record = ArrayRecord()  # given a whole dict it would copy every array
@@ -62,3 +97,57 @@ def to_record(tensors: Tensors) -> ArrayRecord:
 def from_record(record: ArrayRecord) -> Tensors:
     """Return the tensors of a plain record."""
     return {name: np.asarray(array.numpy()) for name, array in record.items()}
+
+
+def downlink_record(fields: Downlink, round_number: int) -> ConfigRecord:
+    """Return what the server tells a client; its size does not depend on the values."""
+    return ConfigRecord(
+        {
+            keys.ROUND_FIELD: round_number,
+            keys.EXCHANGE: fields.exchange,
+            keys.USED: fields.used,
+            keys.PREVIOUS: fields.previous,
+        }
+    )
+
+
+def downlink_fields(record: ConfigRecord) -> tuple[Downlink, int]:
+    """Read what `downlink_record` wrote."""
+    names = (keys.EXCHANGE, keys.USED, keys.PREVIOUS)
+    number = record.get(keys.ROUND_FIELD)
+    if not isinstance(number, int):
+        msg = f"the message names the round {number!r}"
+        raise BitstreamError(msg)
+    return Downlink(*(_bytes(record, name, EXCHANGE_BYTES) for name in names)), number
+
+
+def reply_record(fields: Reply) -> ConfigRecord:
+    """Return what a client says beside its packet."""
+    record = ConfigRecord(
+        {
+            keys.EXCHANGE: fields.exchange,
+            keys.VERSION: fields.version,
+            keys.PREVIOUS: fields.previous,
+        }
+    )
+    if fields.digest:
+        record[keys.DIGEST] = fields.digest
+    return record
+
+
+def reply_fields(record: ConfigRecord) -> Reply:
+    """Read what `reply_record` wrote; nobody vouches for it."""
+    return Reply(
+        _bytes(record, keys.EXCHANGE, EXCHANGE_BYTES),
+        _bytes(record, keys.VERSION, VERSION_BYTES),
+        _bytes(record, keys.PREVIOUS, EXCHANGE_BYTES),
+        _bytes(record, keys.DIGEST, 32) if keys.DIGEST in record else b"",
+    )
+
+
+def _bytes(record: ConfigRecord, name: str, size: int) -> bytes:
+    value = record.get(name)
+    if not isinstance(value, bytes) or len(value) != size:
+        msg = f"field {name!r} is {value!r}, expected {size} bytes"
+        raise BitstreamError(msg)
+    return value

@@ -1,15 +1,35 @@
 from __future__ import annotations
 
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from fedcomp.link.stores import ClientState, FileStateStore, MemoryStateStore, StateStore
+from fedcomp.codecs.uniform import Uniform
+from fedcomp.errors import ConfigError
+from fedcomp.link import stores
+from fedcomp.link.settings import LinkSettings
+from fedcomp.link.stores import (
+    ClientState,
+    FileStateStore,
+    MemoryStateStore,
+    Part,
+    Pending,
+    Previous,
+    StateStore,
+    check_space,
+)
 from fedcomp.tensors import version_of
 from tests.common import equal
+from tests.link.common import session
 
 
 def state(number: int) -> ClientState:
@@ -44,31 +64,113 @@ def test_sites_share_a_version_and_the_last_one_removes_it(tmp_path: Path) -> No
     assert [path.stem for path in (tmp_path / "models").iterdir()] == [state(2).version.hex()]
 
 
-def test_a_site_that_died_between_two_steps_has_one_of_both_versions(tmp_path: Path) -> None:
-    store = FileStateStore(tmp_path)
-    store.save("a", state(1))
-    store.save("b", state(2))
-    (tmp_path / "sites" / f"a~{state(2).version.hex()}.safetensors").hardlink_to(
-        tmp_path / "models" / f"{state(2).version.hex()}.safetensors"
+def full_state(number: int) -> ClientState:
+    tensors = {"w": np.full((2, 3), -number, np.float32)}
+    exchange = bytes(11) + bytes([number])
+    return replace(
+        state(number),
+        exchange=exchange,
+        residual=Part(tensors),
+        pending=Pending(exchange, b"blob%d" % number, "note", b"symbols", Part(tensors)),
+        previous=Previous(exchange, b"symbols"),
     )
-    found = FileStateStore(tmp_path).load("a")
-    assert found is not None
-    assert found.version in (state(1).version, state(2).version)
-    store.save("a", state(3))
-    assert len(list((tmp_path / "sites").glob("a~*"))) == 1
+
+
+def test_all_parts_come_back_and_old_files_go(store: StateStore, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        store.save("a/b", full_state(number))
+        found = store.load("a/b")
+        assert found is not None
+        wanted = full_state(number)
+        assert found.pending is not None
+        assert wanted.pending is not None
+        assert equal(found.residual.tensors, wanted.residual.tensors)
+        assert equal(found.pending.decoded.tensors, wanted.pending.decoded.tensors)
+        assert (found.pending.blob, found.pending.note) == (b"blob%d" % number, "note")
+        assert (found.exchange, found.previous) == (wanted.exchange, wanted.previous)
+        store.save("a/b", found)  # nothing of it is written again
+    if isinstance(store, FileStateStore):
+        assert len(list((tmp_path / "sites" / "a%2Fb").iterdir())) == 6
+        store.save("a/b", state(3))
+        assert len(list((tmp_path / "sites" / "a%2Fb").iterdir())) == 2
+
+
+def test_a_killed_process_leaves_the_old_state_or_the_new_one(tmp_path: Path) -> None:
+    """Let the process die at each of the calls that change the folder, one after the other."""
+    for deadly in range(40):
+        folder = tmp_path / str(deadly)
+        store = FileStateStore(folder)
+        store.save("a", full_state(1))
+        calls = Counter[str]()
+
+        def dies(real: Callable[..., Any], calls: Counter[str] = calls, at: int = deadly) -> Any:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                calls["all"] += 1
+                if calls["all"] > at:
+                    raise KeyboardInterrupt
+                return real(*args, **kwargs)
+
+            return call
+
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name in ((os, "link"), (Path, "replace"), (Path, "unlink")):
+                patch.setattr(owner, name, dies(getattr(owner, name)))
+            patch.setattr(stores, "save_file", dies(stores.save_file))
+            died = False
+            try:
+                store.save("a", full_state(2))
+            except KeyboardInterrupt:
+                died = True
+        store = FileStateStore(folder)
+        found = store.load("a")
+        assert found is not None
+        assert found.pending is not None
+        number = int(found.model["n"])
+        assert found.pending.blob == b"blob%d" % number
+        assert found.pending.decoded.tensors["w"][0, 0] == -number
+        assert found.residual.tensors["w"][0, 0] == -number
+        store.save("a", full_state(3))
+        store = FileStateStore(folder)
+        assert {path.stem for path in (folder / "models").glob("*.safetensors")} == {
+            state(3).version.hex()
+        }
+        if not died:
+            assert number == 2
+            assert deadly > 5
+            return
+    pytest.fail("the process died every time")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip"])
-def test_a_damaged_state_is_lost_and_repaired_by_the_next(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_model_is_lost_and_the_residual_is_not(damage: str, tmp_path: Path) -> None:
     store = FileStateStore(tmp_path)
-    store.save("a", state(1))
+    store.save("a", full_state(1))
     (path,) = (tmp_path / "models").iterdir()
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data[: len(data) // 2] if damage == "truncate" else data)
-    assert store.load("a") is None
-    store.save("a", state(1))
-    assert store.load("a") is not None
+    found = store.load("a")
+    assert found is not None
+    assert (found.version, found.model) == (b"", {})
+    assert found.residual.tensors["w"][0, 0] == -1
+    store.save("a", full_state(1))
+    again = store.load("a")
+    assert again is not None
+    assert again.version == state(1).version
+
+
+def test_space_is_checked_before_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agreed = session(up=Uniform())  # 15 floats and a counter: 68 bytes a model
+    folder = tmp_path / "not" / "yet"
+    usage = shutil.disk_usage(tmp_path)
+    for free, feedback, fits in ((1020, "auto", True), (1019, "auto", False), (340, False, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, n=free: usage._replace(free=n))
+        of = replace(agreed, link=LinkSettings(feedback=feedback))  # type: ignore[arg-type]
+        if fits:
+            check_space(folder, of, clients=5, rounds=5)
+        else:
+            with pytest.raises(ConfigError, match=r"5 clients may take .* feedback_dtype=float16"):
+                check_space(folder, of, clients=5, rounds=5)
 
 
 class Stores(RuleBasedStateMachine):

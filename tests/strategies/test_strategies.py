@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from fedcomp.methods import Answer
 from fedcomp.report.observer import RoundResult
 from fedcomp.tensors import Kind, Manifest, Tensors, TensorSpec
 from fedcomp.wire.records import blob_of, blob_record, from_record, is_blob, to_record
-from strategies.exchange import Exchange, join, split
+from strategies.exchange import Exchange, join, strategy_specs
 from tests.common import awkward_tensors, equal, read_csv, read_summary, run_inline
 
 
@@ -98,7 +99,7 @@ def test_a_client_that_fails_is_counted_and_the_round_goes_on(
         for row in read_csv(run / "packets.csv")
         if row["round"] == "2" and row["direction"] == "downlink"
     }
-    assert kinds == {"0": "delta", "1": "delta", "2": "keyframe", "3": "delta"}
+    assert kinds == dict.fromkeys("0123", "delta")  # whatever client 2 holds, it can use that
 
 
 def test_too_few_results_end_the_run_with_the_reason(
@@ -196,8 +197,8 @@ def test_buffers_go_round_the_strategy() -> None:
             "mean": np.full(2, number, np.float32),
             "count": np.array(number, np.int64),
         }
-        part, exchange.buffers[site] = split(model, manifest)
-        assert list(part) == ["w"]
+        exchange.received[site] = SimpleNamespace(tensor=model.__getitem__)  # type: ignore[assignment]
+    assert [spec.name for spec in strategy_specs(manifest)] == ["w"]
     aggregate = {"w": np.full(2, 9.0)}  # float64, as FedAdam returns it
     joined = join(aggregate, exchange, {"0": 10.0, "1": 30.0}, model)
     assert [str(value.dtype) for value in joined.values()] == ["float32", "float32", "int64"]

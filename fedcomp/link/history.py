@@ -1,0 +1,49 @@
+"""The packets that bring a client from an older version to the newest one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fedcomp.wire.packet import HEADER_BYTES
+
+if TYPE_CHECKING:
+    from fedcomp.wire.packet import Packet
+
+
+@dataclass
+class History:
+    """Consecutive deltas, the oldest first, within bounds of bytes and number.
+
+    Parameters
+    ----------
+    max_bytes, max_packets
+        The oldest packets are dropped beyond these.
+    """
+
+    max_bytes: int
+    max_packets: int
+    packets: list[Packet] = field(default_factory=list)
+
+    def append(self, packet: Packet) -> None:
+        """Add the delta from the newest version to a new one."""
+        self.packets.append(packet)
+        while self.packets and (
+            len(self.packets) > self.max_packets or cost(self.packets) > self.max_bytes
+        ):
+            del self.packets[0]
+
+    def since(self, version: bytes) -> list[Packet] | None:
+        """Return the packets after a version, or None if it is too old or unknown.
+
+        A model can come back to an earlier version; the last occurrence is the nearest.
+        """
+        for index in range(len(self.packets) - 1, -1, -1):
+            if self.packets[index].base == version:
+                return self.packets[index:]
+        return None
+
+
+def cost(packets: list[Packet]) -> int:
+    """Return the bytes of packets as a chain, side information aside."""
+    return sum(HEADER_BYTES + len(packet.payload) for packet in packets)

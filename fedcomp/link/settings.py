@@ -1,0 +1,42 @@
+"""Settings of the link: feedback, checks, and what the server keeps for clients that lag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+
+@dataclass(frozen=True)
+class LinkSettings:
+    """The same on both ends.
+
+    Parameters
+    ----------
+    verify
+        Prove in every message that the client's model is the server's public one, to the bit;
+        stop the run where it is not.
+    feedback
+        Whether clients keep what their codec left out and add it next time; `auto`: wherever the
+        uplink sends differences.
+    feedback_dtype
+        How it is stored; `float16` halves the space and rounds.
+    feedback_decay
+        Factor on what is kept when it is used.
+    feedback_max_norm
+        Largest L2 norm of what is kept; the rest is given up.
+    max_update_norm
+        Replies whose update has a larger L2 norm are refused.
+    history_bytes, history_versions
+        Bounds of the packets kept for clients that missed some; beyond them a keyframe goes.
+    """
+
+    verify: bool = False
+    feedback: bool | Literal["auto"] = "auto"
+    feedback_dtype: Literal["float32", "float16"] = "float32"
+    feedback_decay: Annotated[float, Ge(0), Le(1)] = 1.0
+    feedback_max_norm: Annotated[float, Gt(0)] | None = None
+    max_update_norm: Annotated[float, Gt(0)] | None = None
+    history_bytes: Annotated[int, Ge(0)] = 64_000_000
+    history_versions: Annotated[int, Ge(0)] = 100
