@@ -14,6 +14,7 @@ from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.nnc import Nnc
 from fedcomp.codecs.none import NoCompression
+from fedcomp.codecs.topk import TopK
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.tensors import subtract
 from tests.common import GOLDEN, awkward_tensors, context_for, digest
@@ -26,6 +27,7 @@ CODECS = {
     "uniform": Uniform(),
     "uniform-stochastic": Uniform(mode="absolute", bits=4, rounding="stochastic"),
     **{f"uniform-{c}": Uniform(bits=None, step=0.01, coder=c) for c in get_args(Coder)},
+    "topk": TopK(density=0.1),
     "nnc": Nnc(),
     "nnc-dependent": Nnc(quantiser="dependent"),
 }

@@ -11,6 +11,7 @@ CODECS: Registry[type[Codec]] = Registry(
         "none": "fedcomp.codecs.none:NoCompression",
         "cast": "fedcomp.codecs.cast:Cast",
         "nnc": "fedcomp.codecs.nnc:Nnc",
+        "topk": "fedcomp.codecs.topk:TopK",
         "uniform": "fedcomp.codecs.uniform:Uniform",
     },
 )

@@ -8,11 +8,12 @@ import numpy as np
 
 from fedcomp.coding.reader import Reader, little_endian
 from fedcomp.errors import BitstreamError, CodecError
+from fedcomp.tensors import difference_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fedcomp.codecs.base import Symbols
+    from fedcomp.codecs.base import Mode, Symbols
     from fedcomp.tensors import Array, Manifest, TensorSpec
 
 
@@ -67,3 +68,18 @@ def finite(name: str, values: Array) -> Array:
         msg = f"tensor {name!r} holds values that are not finite; nothing can be sent of it"
         raise CodecError(msg)
     return values
+
+
+def exact_dtype(spec: TensorSpec, mode: Mode) -> np.dtype[Any]:
+    """Return the type in which a tensor, or its difference, travels exactly."""
+    stored = np.dtype(spec.dtype)
+    return difference_dtype(stored) if mode == "delta" else stored
+
+
+def exact(values: Array, spec: TensorSpec, mode: Mode) -> Array:
+    """Return values in the type in which they travel."""
+    wire = np.asarray(values, exact_dtype(spec, mode))
+    if not np.array_equal(wire, values):
+        msg = f"tensor {spec.name!r} of {values.dtype} cannot travel as {wire.dtype}"
+        raise CodecError(msg)
+    return wire

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from fedcomp.codecs.arrays import finite, pack_arrays, unpack_arrays
+from fedcomp.codecs.arrays import exact, exact_dtype, finite, pack_arrays, unpack_arrays
 from fedcomp.codecs.base import Codec, Context, Mode, Symbols
 from fedcomp.tensors import Array, TensorSpec, difference_dtype
 
@@ -34,6 +34,8 @@ class Cast(Codec):
         context.manifest.check(tensors)
         return {
             name: self._round(name, np.atleast_1d(value)).reshape(value.shape)
+            if np.dtype(context.manifest.by_name[name].dtype).kind == "f"
+            else exact(value, context.manifest.by_name[name], self.mode)
             for name, value in tensors.items()
         }
 
@@ -56,18 +58,15 @@ class Cast(Codec):
                 out[name] = value.view(np.float16).astype(difference_dtype(stored))
             else:
                 wide = value.astype(np.uint32) << np.uint32(16)
-                out[name] = wide.view(np.float32).astype(difference_dtype(stored))
+                with np.errstate(invalid="ignore"):  # hostile bytes may spell a signalling NaN
+                    out[name] = wide.view(np.float32).astype(difference_dtype(stored))
         return out
 
     def _symbol_dtype(self, spec: TensorSpec) -> np.dtype[np.generic]:
-        stored = np.dtype(spec.dtype)
-        if stored.kind == "f":
-            return np.dtype(np.uint16)
-        return difference_dtype(stored) if self.mode == "delta" else stored
+        half = np.dtype(spec.dtype).kind == "f"
+        return np.dtype(np.uint16) if half else exact_dtype(spec, self.mode)
 
     def _round(self, name: str, value: Array) -> Array:
-        if value.dtype.kind != "f":
-            return value
         single = finite(name, value).astype(np.float32)
         if self.dtype == "fp16":
             return np.clip(single, -65504, 65504).astype(np.float16).view(np.uint16)

@@ -17,6 +17,7 @@ import numpy as np
 from fedcomp.coding import nnc
 from fedcomp.coding.nnc_checks import rows_of
 from fedcomp.coding.reader import varint
+from fedcomp.errors import CodecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +79,11 @@ class Coding:
 
         def section(item: tuple[str, NDArray[Any]]) -> bytes:
             name, levels = item
-            return self.encode(levels, self.bases.get(name))
+            try:
+                return self.encode(levels, self.bases.get(name))
+            except CodecError as error:
+                msg = f"tensor {name!r}: {error}"
+                raise CodecError(msg) from error
 
         sections = _each(section, list(named.items()), [v.size for v in named.values()])
         return b"".join(part for data in sections for part in (varint(len(data)), data))

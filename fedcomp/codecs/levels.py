@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from annotated_types import Ge, Lt
 
-from fedcomp.codecs.arrays import finite, read_presence, write_presence
+from fedcomp.codecs.arrays import exact, exact_dtype, finite, read_presence, write_presence
 from fedcomp.codecs.base import Codec, Context, Mode, Symbols
 from fedcomp.coding import quantise
 from fedcomp.coding.reader import Reader, little_endian, varint
@@ -26,6 +27,8 @@ from fedcomp.errors import BitstreamError, CodecError
 from fedcomp.tensors import Kind, TensorSpec, difference_dtype
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from fedcomp.codecs.coders import Coding
@@ -45,6 +48,20 @@ class Levels(NamedTuple):
     def of(cls, levels: NDArray[np.int32], step: float) -> Levels:
         """Return levels with their step as it travels, in float32."""
         return cls(levels, float(np.float32(step)) if levels.any() else 0.0)
+
+    @classmethod
+    def zeros(cls, shape: tuple[int, ...]) -> Levels:
+        """Return a tensor of zeros."""
+        return cls(np.zeros(shape, np.int32), 0.0)
+
+    def check(self, name: str) -> None:
+        """Raise unless these can be packed and come back as they are."""
+        if (self.step != 0) != self.levels.any() or self.step != float(np.float32(self.step)):
+            msg = (
+                f"tensor {name!r} has levels with step {self.step}; it must be a float32, and 0"
+                " for a tensor of zeros only (see Levels.of)"
+            )
+            raise CodecError(msg)
 
 
 @dataclass(frozen=True)
@@ -83,25 +100,24 @@ class LevelCodec(Codec):
         """Quantise one tensor as its kind asks."""
         spec = context.manifest.by_name[name]
         if not _is_float(spec):
-            return values
+            return exact(values, spec, self.mode)
         largest = float(np.abs(finite(name, values)).max(initial=0))
         if not largest:
-            return Levels(np.zeros(values.shape, np.int32), 0.0)
-        try:
+            return Levels.zeros(values.shape)
+        with named(name):
             if _is_hard(spec):
                 return self.levels(name, values, context)
-            step = float(np.float32(max(self.fine_step, largest / 2**30)))
+            step = single(max(self.fine_step, largest / 2**30))
             return Levels.of(quantise.uniform(values, step), step)
-        except CodecError as error:
-            msg = f"tensor {name!r}: {error}"
-            raise CodecError(msg) from error
 
     def pack(self, symbols: Symbols, context: Context) -> bytes:
         """Write the levels of the present tensors."""
         coding = self.coding(context)
         specs = [spec for spec in context.manifest.specs if spec.name in symbols]
-        exact = b"".join(little_endian(symbols[s.name]) for s in specs if not _is_float(s))
+        whole = b"".join(little_endian(symbols[s.name]) for s in specs if not _is_float(s))
         floats = [spec for spec in specs if _is_float(spec)]
+        for spec in floats:
+            symbols[spec.name].check(spec.name)
         filled = np.array([symbols[s.name].step != 0 for s in floats], bool)
         present = [spec for spec, full in zip(floats, filled, strict=True) if full]
         steps = np.array([symbols[s.name].step for s in present], np.float32)
@@ -109,13 +125,13 @@ class LevelCodec(Codec):
         agreed = np.array_equal(steps, known)
         fine = [symbols[s.name].levels.reshape(-1) for s in present if not _is_hard(s)]
         weights = {s.name: symbols[s.name].levels for s in present if _is_hard(s)}
-        packed = zlib.compress(exact, 9) if exact else b""
+        packed = zlib.compress(whole, 9) if whole else b""
         return b"".join(
             (
                 write_presence(symbols, context.manifest),
                 np.packbits(filled).tobytes(),
                 b"\0" if agreed else b"\1" + little_endian(steps),
-                varint(len(packed)) + packed if exact else b"",
+                varint(len(packed)) + packed if whole else b"",
                 _fine(coding).write({"": np.concatenate(fine)}) if fine else b"",
                 coding.write(weights),
             )
@@ -145,7 +161,7 @@ class LevelCodec(Codec):
             symbols[spec.name] = Levels(symbols[spec.name], step)
         for spec in floats:
             if spec.name not in symbols:
-                symbols[spec.name] = Levels(np.zeros(spec.shape, np.int32), 0.0)
+                symbols[spec.name] = Levels.zeros(spec.shape)
         return {spec.name: symbols[spec.name] for spec in specs}
 
     def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:
@@ -155,13 +171,16 @@ class LevelCodec(Codec):
             if not isinstance(symbol, Levels):
                 out[name] = symbol
                 continue
-            dtype = difference_dtype(np.dtype(context.manifest.by_name[name].dtype))
+            stored = np.dtype(context.manifest.by_name[name].dtype)
+            dtype = difference_dtype(stored)
             if symbol.step == 0:
                 out[name] = np.zeros(symbol.levels.shape, dtype)
             elif dtype == np.float32:
                 out[name] = quantise.dequantise(symbol.levels, symbol.step)
             else:
                 out[name] = np.asarray(symbol.levels * np.float64(symbol.step))
+            if stored == np.float16:
+                out[name] = np.clip(out[name], -65504, 65504)
         return out
 
     def _known_step(self, spec: TensorSpec, context: Context) -> float:
@@ -181,6 +200,36 @@ class LevelCodec(Codec):
             msg = f"the steps {steps[:8].tolist()} are none that a sender would have given"
             raise BitstreamError(msg)
         return [float(step) for step in steps]
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Say in errors which tensor is meant."""
+    try:
+        yield
+    except CodecError as error:
+        msg = f"tensor {name!r}: {error}"
+        raise CodecError(msg) from error
+
+
+def single(step: float) -> float:
+    """Return a step as it travels."""
+    if step >= quantise.STEP_BOUND:
+        msg = f"values that need a step of {step:g} are too large; clip the tensor"
+        raise CodecError(msg)
+    return float(np.float32(step))
+
+
+def spanned(values: Array, bits: int, share: float) -> tuple[Array, float]:
+    """Return values clipped to what `bits` bits span, and their step; 0 if nothing is left.
+
+    The share is one of the values that are not zero: most of a sparse update is.
+    """
+    filled = values if share == 1 else values[values != 0]
+    step = single(quantise.step_from_bits(filled, bits, share))
+    if step < quantise.SMALLEST_STEP:
+        return values, 0.0
+    return quantise.clip_to_bits(values, step, bits), step
 
 
 def _is_float(spec: TensorSpec) -> bool:
@@ -209,8 +258,7 @@ def _read_filled(reader: Reader, floats: list[TensorSpec]) -> list[TensorSpec]:
 
 def _read_exact(reader: Reader, specs: list[TensorSpec], mode: Mode) -> Symbols:
     """Return the integer tensors."""
-    dtypes = [np.dtype(spec.dtype) for spec in specs]
-    types = [difference_dtype(dtype) if mode == "delta" else dtype for dtype in dtypes]
+    types = [exact_dtype(spec, mode) for spec in specs]
     size = sum(spec.size * dtype.itemsize for spec, dtype in zip(specs, types, strict=True))
     if not size:
         return {s.name: np.empty(s.shape, t) for s, t in zip(specs, types, strict=True)}

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.arrays import finite
 from fedcomp.codecs.coders import Coding
-from fedcomp.codecs.levels import LevelCodec, Levels, Step
+from fedcomp.codecs.levels import LevelCodec, Levels, Step, named, single, spanned
 from fedcomp.coding import quantise, quantise_rate
 from fedcomp.errors import CodecError
 from fedcomp.tensors import Kind
@@ -18,6 +17,8 @@ from fedcomp.tensors import Kind
 if TYPE_CHECKING:
     from fedcomp.codecs.base import Context, Symbols
     from fedcomp.tensors import Array, Tensors
+
+SHARE = 0.9995
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,15 @@ class Nnc(LevelCodec):
     step
         Δ itself; exclusive with `qp` and `bits`.
     bits
-        Δ of each tensor such that so many bits span all but its largest weights (0.05 %).
+        Δ of each tensor such that so many bits span all of its non-zero weights but the largest
+        0.05 %, which are clipped.
     quantiser
         `uniform`: the nearest level.  `rate_distortion`: argmin (|w| / Δ − q)² + λ·R(q).
         `weighted`: argmin ((w − qΔ) / (I / 2))² + λ·R(q), DeepCABAC's.  `dependent`: the 8-state
         trellis, at half of Δ for the same rate.
     rate_weight
-        λ, the price of a bit; `rate_distortion` and `weighted` only.
+        λ, the price of a bit, for `rate_distortion` in Δ² and for `weighted` in (I / 2)², which
+        is 9 Δ² at the default interval.
     interval
         I in steps for `weighted`: the width within which a weight may move.
     temporal
@@ -84,24 +87,23 @@ class Nnc(LevelCodec):
         if self.quantiser != "weighted":
             msg = f"quantiser {self.quantiser} does not look at importance; set quantiser=weighted"
             raise CodecError(msg)
-        context.manifest.check(tensors)
+        context.manifest.check({**tensors, **importance})
 
         def quantised(name: str, values: Array) -> Array | Levels:
             hard = context.manifest.by_name[name].kind is Kind.WEIGHT
             if hard and name in importance and finite(name, values).any():
-                return self._levels(values, context, importance[name])
+                with named(name):
+                    return self._levels(values, context, importance[name])
             return self.quantised(name, values, context)
 
         return {name: quantised(name, values) for name, values in tensors.items()}
 
     def _levels(self, values: Array, context: Context, importance: Array | None = None) -> Levels:
-        step = self.weight_step(context)
-        if self.bits:
-            step = quantise.step_from_bits(values, self.bits, share=0.9995)
-            values = quantise.clip_to_bits(values, step, self.bits)
-        step = float(np.float32(step))
-        if step < quantise.SMALLEST_STEP:
-            return Levels(np.zeros(values.shape, np.int32), 0.0)
+        step = single(self.weight_step(context))
+        if self.bits is not None:
+            values, step = spanned(values, self.bits, SHARE)
+            if not step:
+                return Levels.zeros(values.shape)
         return Levels.of(self._choose(values, step, importance), step)
 
     def _choose(self, values: Array, step: float, importance: Array | None) -> Array:

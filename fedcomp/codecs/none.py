@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from fedcomp.codecs.arrays import pack_arrays, unpack_arrays
+from fedcomp.codecs.arrays import exact, pack_arrays, unpack_arrays
 from fedcomp.codecs.base import Codec, Context, Mode, Symbols
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class NoCompression(Codec):
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Return the tensors themselves."""
         context.manifest.check(tensors)
-        return dict(tensors)
+        specs = context.manifest.by_name
+        return {name: exact(value, specs[name], self.mode) for name, value in tensors.items()}
 
     def pack(self, symbols: Symbols, context: Context) -> bytes:
         """Write the values of the present tensors."""

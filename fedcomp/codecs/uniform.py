@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.coders import Coder, Coding
-from fedcomp.codecs.levels import LevelCodec, Levels, Step
+from fedcomp.codecs.levels import LevelCodec, Levels, Step, single, spanned
 from fedcomp.coding import quantise
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ class Uniform(LevelCodec):
         if (self.bits is None) == (self.step is None):
             msg = f"give either bits or step, and null for the other; got {self.bits}, {self.step}"
             raise ValueError(msg)
+        if self.coder == "huffman" and (self.bits or 0) > 16:
+            msg = f"coder=huffman has code words for 65,536 levels, bits={self.bits} may need more"
+            raise ValueError(msg)
 
     def weight_step(self, context: Context) -> float:  # noqa: ARG002
         """Return the step if it is a setting."""
@@ -60,16 +63,16 @@ class Uniform(LevelCodec):
 
     def levels(self, name: str, values: Array, context: Context) -> Levels:
         """Return rounded levels."""
-        step = self.weight_step(context)
-        if self.bits:
-            step = quantise.step_from_bits(values, self.bits, self.share)
-        step = float(np.float32(step))
-        if step < quantise.SMALLEST_STEP:
-            return Levels(np.zeros(values.shape, np.int32), 0.0)
-        unit = step
+        step = single(self.weight_step(context))
+        if self.bits is not None:
+            values, step = spanned(values, self.bits, self.share)
+        if not step and self.bits is not None:
+            return Levels.zeros(values.shape)
+        levels = quantise.uniform(values, step)  # refuses what no level can say
         if self.rounding == "stochastic":
-            draws = context.generator(name).random(values.shape, np.float32)
-            values, unit = np.floor(values / np.float32(step) + draws), 1.0
-        if self.bits:
-            values = quantise.clip_to_bits(values, unit, self.bits)
-        return Levels.of(quantise.uniform(values, unit), step)
+            draws = context.generator(name).random(values.shape)
+            drawn = np.floor(values / np.float64(step) + draws)
+            if self.bits is not None:  # the last bit of the quotient may be one too many
+                drawn.clip(*quantise.level_range(self.bits, signed=bool((values < 0).any())), drawn)
+            levels = drawn.astype(np.int32)
+        return Levels.of(levels, step)

@@ -11,6 +11,7 @@ from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.nnc import Nnc
 from fedcomp.codecs.none import NoCompression
+from fedcomp.codecs.topk import TopK
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import BitstreamError, CodecError, UnknownNameError
 from tests.common import (
@@ -31,6 +32,8 @@ ALL = [
     Uniform(),
     Uniform(mode="absolute", bits=4, rounding="stochastic", share=0.9),
     *(Uniform(bits=None, step=0.01, coder=coder) for coder in get_args(Coder)),
+    TopK(density=0.1),
+    TopK(density=0.3, scope="model", bits=4, coder="golomb"),
     Nnc(),
     Nnc(qp=None, bits=5, quantiser="dependent"),
     Nnc(mode="absolute", quantiser="rate_distortion"),

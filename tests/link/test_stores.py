@@ -169,7 +169,7 @@ def test_space_is_checked_before_a_run(tmp_path: Path, monkeypatch: pytest.Monke
         if fits:
             check_space(folder, of, clients=5, rounds=5)
         else:
-            with pytest.raises(ConfigError, match=r"5 clients may take .* feedback_dtype=float16"):
+            with pytest.raises(ConfigError, match=r"may take .*feedback_dtype=float16"):
                 check_space(folder, of, clients=5, rounds=5)
 
 
