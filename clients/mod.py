@@ -10,17 +10,10 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from flwr.app import (
-    ArrayRecord,
-    ConfigRecord,
-    Context,
-    Message,
-    MessageType,
-    MetricRecord,
-    RecordDict,
-)
+from flwr.app import ArrayRecord, Context, Message, MessageType, RecordDict
 
-from fedcomp.errors import ConfigError, DivergedError, LinkError
+from clients.answers import again, check_clipping, refusal
+from fedcomp.errors import LinkError
 from fedcomp.link.client import ClientLink, Update
 from fedcomp.wire import keys
 from fedcomp.wire.records import (
@@ -36,7 +29,6 @@ from fedcomp.wire.records import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fedcomp.link.stores import Pending
     from fedcomp.tensors import Tensors
 
 
@@ -88,14 +80,14 @@ class CompressionMod:
         try:
             link.open(blob_of(message.content.array_records[key]), fields, number)
         except LinkError as error:
-            return _refusal(message, error)
+            return refusal(message, error)
         if link.answered is not None:
-            return _again(message, link, link.answered)
+            return again(message, link, link.answered)
         opened = time.perf_counter()
         del message.content[key]  # Flower warns where a record's type changes
         message.content[key] = OpenArrays(link, arrays=self._arrays)
         del message.content[keys.FIELDS]  # other mods expect no record but the strategy's
-        _check_clipping(message.content, link)
+        check_clipping(message.content, link)
         reply = call_next(message, context)
         if reply.has_error():
             return reply
@@ -125,41 +117,6 @@ class CompressionMod:
         del content[key]
         note = {name: dict(metrics) for name, metrics in content.metric_records.items()}
         content[key] = blob_record(link.reply(made, json.dumps([key, note])))
-
-
-def _refusal(message: Message, error: LinkError) -> Message:
-    """Return the answer to a packet that cannot be applied: the server sends a keyframe."""
-    fields = ConfigRecord({keys.NACK: str(error)})
-    if isinstance(error, DivergedError):
-        fields[keys.DIVERGED] = True
-    return Message(RecordDict({keys.FIELDS: fields}), reply_to=message)
-
-
-def _again(message: Message, link: ClientLink, pending: Pending) -> Message:
-    """Return the answer that was given to the same exchange before."""
-    key, metrics = json.loads(pending.note)
-    content = RecordDict({key: blob_record(pending.blob)})
-    for name, values in metrics.items():
-        content[name] = MetricRecord(values)
-    content[keys.FIELDS] = reply_record(link.reply_fields())
-    return Message(content, reply_to=message)
-
-
-def _check_clipping(content: RecordDict, link: ClientLink) -> None:
-    """Refuse what would void the bound that clipping at the client is to guarantee."""
-    asked = any(keys.CLIPPING_NORM in record for record in content.config_records.values())
-    if not asked or link.session.uplink.name == "none":
-        return
-    reason = (
-        "feedback adds what earlier rounds left out to the clipped update"
-        if link.session.feedback
-        else f"codec {link.session.uplink.name} changes the update after it was clipped"
-    )
-    msg = (
-        f"client-side clipping bounds the update of a client, and {reason}: use a server-side"
-        " wrapper, or codec@uplink=none link.feedback=false"
-    )
-    raise ConfigError(msg)
 
 
 def _blob_key(content: RecordDict) -> str | None:

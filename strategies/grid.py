@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message
 
-from fedcomp.errors import DivergedError, LinkError, RunInterrupted
+from fedcomp.errors import DivergedError, RunInterrupted
 from fedcomp.wire import keys
-from fedcomp.wire.records import blob_record, downlink_record
 from fedcomp.wire.sizes import MessageSizer
 from strategies.exchange import Exchange, Sizes
 from strategies.forward import ForwardingGrid
 from strategies.replies import accept, refuse_odd_metrics
+from strategies.requests import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -77,7 +77,8 @@ class CompressingGrid(ForwardingGrid):
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send each message with a packet in place of its arrays."""
         requests = list(messages)
-        packed = [self._pack(request) for request in requests]
+        parts = self.exchange, self._link
+        packed = [pack(*parts, self._site(request), request, self._size) for request in requests]
         identifiers = list(self._inner.push_messages(packed))
         self._pending.update(zip(identifiers, requests, strict=True))
         return identifiers
@@ -101,9 +102,7 @@ class CompressingGrid(ForwardingGrid):
         while self._pending and time.monotonic() < deadline:
             if self._stop.is_set():
                 raise RunInterrupted
-            before = len(self._pending)
-            self.pull_messages(identifiers)
-            if len(self._pending) == before:
+            if not self.pull_messages(identifiers):
                 time.sleep(POLL_SECONDS)
         for request in self._pending.values():
             self.exchange.fail(self._site(request), f"no answer within {timeout} s")
@@ -113,25 +112,6 @@ class CompressingGrid(ForwardingGrid):
 
     def _site(self, request: Message) -> str:
         return self._sites[request.metadata.dst_node_id]
-
-    def _pack(self, request: Message) -> Message:
-        """Build the message that travels; the request's content is shared by all clients."""
-        records = list(request.content.array_records.items())
-        if len(records) != 1:
-            msg = f"a strategy's message carries one array record, this one {len(records)}"
-            raise LinkError(msg)
-        site = self._site(request)
-        sent, fields = self._link.downlink(site, side=self.exchange.purpose == "train")
-        content = RecordDict(dict(request.content.items()))
-        content[records[0][0]] = blob_record(sent.blob)
-        content[keys.FIELDS] = downlink_record(fields, self.exchange.round)
-        meta = request.metadata
-        message = Message(
-            content, meta.dst_node_id, meta.message_type, ttl=meta.ttl, group_id=meta.group_id
-        )
-        sizes = Sizes(self._size(message), sent.payload_bytes, len(sent.blob), sent.side_bytes)
-        self.exchange.book(site, "downlink", sent.kind, sent.codec, sizes, sent.seconds)
-        return message
 
     def _receive(self, request: Message, reply: Message) -> bool:
         """Decode a reply in place; tell whether the strategy may have it."""

@@ -12,30 +12,26 @@ from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
-from annotated_types import Ge, Lt
 
 from fedcomp.codecs.arrays import exact, exact_dtype, finite, read_presence, write_presence
 from fedcomp.codecs.base import Codec, Context, Mode, Symbols
+from fedcomp.codecs.steps import Step, named, single
 from fedcomp.coding import quantise
 from fedcomp.coding.reader import Reader, little_endian, varint
 from fedcomp.errors import BitstreamError, CodecError
 from fedcomp.tensors import Kind, TensorSpec, difference_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from fedcomp.codecs.coders import Coding
     from fedcomp.tensors import Array, Tensors
 
 FINE_STEP = quantise.step_from_qp(-75)
-Step: TypeAlias = Annotated[float, Ge(quantise.SMALLEST_STEP), Lt(quantise.STEP_BOUND)]
 
 
 class Levels(NamedTuple):
@@ -200,36 +196,6 @@ class LevelCodec(Codec):
             msg = f"the steps {steps[:8].tolist()} are none that a sender would have given"
             raise BitstreamError(msg)
         return [float(step) for step in steps]
-
-
-@contextmanager
-def named(name: str) -> Iterator[None]:
-    """Say in errors which tensor is meant."""
-    try:
-        yield
-    except CodecError as error:
-        msg = f"tensor {name!r}: {error}"
-        raise CodecError(msg) from error
-
-
-def single(step: float) -> float:
-    """Return a step as it travels."""
-    if step >= quantise.STEP_BOUND:
-        msg = f"values that need a step of {step:g} are too large; clip the tensor"
-        raise CodecError(msg)
-    return float(np.float32(step))
-
-
-def spanned(values: Array, bits: int, share: float) -> tuple[Array, float]:
-    """Return values clipped to what `bits` bits span, and their step; 0 if nothing is left.
-
-    The share is one of the values that are not zero: most of a sparse update is.
-    """
-    filled = values if share == 1 else values[values != 0]
-    step = single(quantise.step_from_bits(filled, bits, share))
-    if step < quantise.SMALLEST_STEP:
-        return values, 0.0
-    return quantise.clip_to_bits(values, step, bits), step
 
 
 def _is_float(spec: TensorSpec) -> bool:

@@ -9,7 +9,8 @@ from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.arrays import finite
 from fedcomp.codecs.coders import Coding
-from fedcomp.codecs.levels import LevelCodec, Levels, Step, named, single, spanned
+from fedcomp.codecs.levels import LevelCodec, Levels
+from fedcomp.codecs.steps import Step, named, single, spanned
 from fedcomp.coding import quantise, quantise_rate
 from fedcomp.errors import CodecError
 from fedcomp.tensors import Kind

@@ -10,7 +10,8 @@ from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.arrays import finite
 from fedcomp.codecs.coders import Coder, Coding
-from fedcomp.codecs.levels import LevelCodec, Levels, spanned
+from fedcomp.codecs.levels import LevelCodec, Levels
+from fedcomp.codecs.steps import spanned
 from fedcomp.coding import quantise
 from fedcomp.tensors import Kind
 

@@ -9,7 +9,8 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.coders import Coder, Coding
-from fedcomp.codecs.levels import LevelCodec, Levels, Step, single, spanned
+from fedcomp.codecs.levels import LevelCodec, Levels
+from fedcomp.codecs.steps import Step, single, spanned
 from fedcomp.coding import quantise
 
 if TYPE_CHECKING:

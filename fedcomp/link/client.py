@@ -14,7 +14,7 @@ from fedcomp.errors import BitstreamError, DivergedError, LinkError, StaleError
 from fedcomp.link import feedback
 from fedcomp.link.previous import pack_alone, unpack_alone
 from fedcomp.link.session import KEYFRAME_CODEC, Session, restore
-from fedcomp.link.stores import ClientState, Part, Pending, Previous
+from fedcomp.link.state import ClientState, Part, Pending, Previous
 from fedcomp.tensors import Tensors, full_digest, subtract, version_of
 from fedcomp.wire.fields import NO_EXCHANGE, Reply
 from fedcomp.wire.packet import Flag, Packet, read_chain

@@ -16,7 +16,8 @@ from fedcomp.link.client import Update
 from fedcomp.link.server import ServerLink
 from fedcomp.link.session import Session
 from fedcomp.link.settings import LinkSettings
-from fedcomp.link.stores import ClientState, MemoryStateStore
+from fedcomp.link.state import ClientState
+from fedcomp.link.stores import MemoryStateStore
 from fedcomp.tensors import Tensors, add, subtract, version_of
 from fedcomp.wire.packet import HEADER_BYTES, NO_VERSION, Flag, Packet, read_chain
 from tests.common import equal

@@ -17,16 +17,8 @@ from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import ConfigError
 from fedcomp.link import stores
 from fedcomp.link.settings import LinkSettings
-from fedcomp.link.stores import (
-    ClientState,
-    FileStateStore,
-    MemoryStateStore,
-    Part,
-    Pending,
-    Previous,
-    StateStore,
-    check_space,
-)
+from fedcomp.link.state import ClientState, Part, Pending, Previous
+from fedcomp.link.stores import FileStateStore, MemoryStateStore, StateStore, check_space
 from fedcomp.tensors import version_of
 from tests.common import equal
 from tests.link.common import session
