@@ -7,29 +7,39 @@ that is good enough is the answer.
 
 from __future__ import annotations
 
+import math
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from fedcomp.codecs.arrays import finite
 from fedcomp.coding import quantise, quantise_rate
-from fedcomp.coding.nnc_stream import read_model, write_model
+from fedcomp.coding.nnc_checks import checked_levels
+from fedcomp.coding.nnc_stream import Tensor, read_model, write_model
 from fedcomp.errors import CodecError
 from fedcomp.tensors import difference_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from fedcomp.tensors import Array, Tensors
 
 DENSITY = 4
 """Steps per octave are 2^4: a signalled step is within 3.2 % of the formula's."""
 
-FINE_QP = -75 * 2 ** (DENSITY - quantise.DENSITY)
+FINE_STEP = quantise.step_from_qp(-75)
+EXACT_QP = 0
 EXTRAS = (0, 8, 16, 32, 64, 128, 256)
 RATE_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2)
 _LEAST_QP, _MOST_QP = -32 << DENSITY, (32 << DENSITY) - 1
+
+Coded: TypeAlias = "tuple[NDArray[np.int32], int]"
+"""Levels of a tensor and its qp."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,8 @@ class Found:
     Attributes
     ----------
     stream
-        An NNC stream; `read_model` gives back the model.
+        An NNC stream; `read_model` gives back the model: real numbers as `values()` and integers,
+        which float32 need not hold, as `levels`.
     tried
         (bytes, metric) of every stream that was evaluated, the chosen one last.
     """
@@ -67,82 +78,152 @@ def smallest_stream(
     Parameters
     ----------
     tensors
-        Real arrays by name. Those with less than two axes keep a fine step (2.4e-6).
+        Arrays by name. Integers within int32 come back exactly, at step 1; real ones with less
+        than two axes keep a fine step (2.4e-6, or more where a level would leave int32).
     evaluate
-        Metric of a model, larger is better.
+        Metric of a model, larger is better. It gets arrays of its own.
     importance
         I by name, for each weight or for all of a tensor: the width within which a weight may
         move (half of it: one standard deviation of its posterior). A tensor without one gets
-        Δ = range / S and I = 6Δ, so that only S > 0 make sense then.
+        Δ = range / S and I = 6Δ, so that only S > 0 make sense then. Tensors that keep their
+        step do not look at it.
     extras, rate_weights
-        The grid of S and λ.
+        The grid of S and λ. Points whose steps or levels no stream can say are left out.
     threads
         Tensors coded at the same time.
     """
     widths = importance or {}
-    baseline = evaluate(dict(tensors))
-    least = 0 if all(name in widths for name, v in tensors.items() if v.ndim > 1) else 1
-    grid = [(s, weight) for s, weight in product(extras, rate_weights) if s >= least]
-    streams = sorted(
-        ((_write(tensors, widths, *point, threads), point) for point in grid),
-        key=lambda item: len(item[0]),
-    )
+    for name, values in tensors.items():
+        finite(name, values)
+    weights = [name for name, values in tensors.items() if _is_weight(values)]
+    grid = _checked_grid(tensors, weights, widths, list(product(extras, rate_weights)))
+    fixed = {name: _fixed(name, v) for name, v in tensors.items() if name not in weights}
+    baseline = evaluate({name: values.copy() for name, values in tensors.items()})
+    streams: list[tuple[bytes, int, float]] = []
+    problem: CodecError | None = None
+    for extra, weight in grid:
+        try:
+            chosen = {n: _chosen(n, tensors[n], widths.get(n), extra, weight) for n in weights}
+        except CodecError as error:
+            problem = error
+            continue
+        coded = fixed | chosen
+        streams.append((_write({n: coded[n] for n in tensors}, threads), extra, weight))
+    if not streams:
+        msg = f"no stream can say any of {len(grid)} pairs of S and λ: {problem}"
+        raise CodecError(msg) from problem
     tried: list[tuple[int, float]] = []
-    for stream, (extra, weight) in streams:
+    for stream, extra, weight in sorted(streams, key=lambda item: len(item[0])):
         metric = evaluate(_read(stream, tensors, threads))
         tried.append((len(stream), metric))
         if metric >= baseline - tolerance:
             return Found(stream, extra, weight, metric, baseline, tuple(tried))
-    best = max((metric for _, metric in tried), default=float("nan"))
+    best = max(metric for _, metric in tried)
     msg = (
-        f"no stream of {len(grid)} keeps the metric within {tolerance:g} of {baseline:g}; the best"
-        f" reaches {best:g}: allow larger S or more tolerance"
+        f"no stream of {len(streams)} keeps the metric within {tolerance:g} of {baseline:g}; the"
+        f" best reaches {best:g}: allow larger S or more tolerance"
     )
     raise CodecError(msg)
 
 
-def _write(
+def _is_weight(values: Array) -> bool:
+    """Return whether the step of a tensor is searched for."""
+    return values.ndim > 1 and values.dtype.kind == "f" and bool(values.any())
+
+
+def _checked_grid(
     tensors: Tensors,
+    weights: list[str],
     importance: Mapping[str, Array | float],
-    extra: int,
-    weight: float,
-    threads: int,
-) -> bytes:
-    levels: Tensors = {}
-    qps: dict[str, int] = {}
-    for name, values in tensors.items():
-        largest = float(np.abs(values).max(initial=0))
-        if values.ndim < 2 or not largest:
-            qps[name] = _within(max(FINE_QP, _qp(largest / 2**30)))
-            levels[name] = quantise.uniform(values, quantise.step_from_qp(qps[name], DENSITY))
-            continue
+    points: list[tuple[int, float]],
+) -> list[tuple[int, float]]:
+    """Return the points that make sense, or raise if an argument does not."""
+    unknown = [name for name in importance if name not in tensors]
+    if unknown:
+        msg = f"importance names {unknown[0]!r}, which is not among the tensors"
+        raise CodecError(msg)
+    bad = [point for point in points if point[0] < 0 or not 0 <= point[1] < math.inf]
+    if bad or not points:
+        given = f"{bad[0]} of the grid" if bad else "an empty grid"
+        msg = f"{given} is no (S, λ); give at least one of each, 0 or more and finite"
+        raise CodecError(msg)
+    for name in weights:
         if name in importance:
-            width: Array | float = importance[name]
-            step = quantise_rate.step_from_importance(values, width, extra)
+            with _named(name):
+                quantise_rate.step_from_importance(tensors[name], importance[name], 0)
+    bare = [name for name in weights if name not in importance]
+    allowed = [point for point in points if point[0] > 0 or not bare]
+    if not allowed:
+        msg = f"tensor {bare[0]!r} has no importance and needs S > 0; all S that are given are 0"
+        raise CodecError(msg)
+    return allowed
+
+
+def _fixed(name: str, values: Array) -> Coded:
+    """Return the levels of a tensor that the search leaves alone."""
+    with _named(name):
+        if values.dtype.kind in "iub":
+            integers = values.astype(np.uint8) if values.dtype.kind == "b" else values
+            return checked_levels(integers, "integers").reshape(values.shape), EXACT_QP
+        flat, shape = quantise.checked_values(values)
+        qp = _signalled(max(FINE_STEP, float(np.abs(flat).max(initial=0)) / 2**30))
+        return quantise.uniform(flat, quantise.step_from_qp(qp, DENSITY)).reshape(shape), qp
+
+
+def _chosen(
+    name: str, values: Array, importance: Array | float | None, extra: int, weight: float
+) -> Coded:
+    """Return the levels of a weight at one point of the grid."""
+    with _named(name):
+        if importance is None:
+            step = 2 * float(np.abs(values).max()) / extra
         else:
-            step = 2 * largest / extra
-        qps[name] = _within(_qp(step))
-        step = quantise.step_from_qp(qps[name], DENSITY)
-        width = importance.get(name, 6 * step)
-        levels[name] = quantise_rate.weighted_rate_distortion(values, step, width, weight)
+            step = quantise_rate.step_from_importance(values, importance, extra)
+        qp = _signalled(step)
+        step = quantise.step_from_qp(qp, DENSITY)
+        width = 6 * step if importance is None else importance
+        return quantise_rate.weighted_rate_distortion(values, step, width, weight), qp
+
+
+def _write(coded: Mapping[str, Coded], threads: int) -> bytes:
     return write_model(
-        levels, qps, density=DENSITY, row_skip=True, search_init=True, threads=threads
+        {name: levels for name, (levels, _) in coded.items()},
+        {name: qp for name, (_, qp) in coded.items()},
+        density=DENSITY,
+        row_skip=True,
+        search_init=True,
+        threads=threads,
     )
 
 
 def _read(stream: bytes, tensors: Tensors, threads: int) -> Tensors:
     shapes = {name: values.shape for name, values in tensors.items()}
     model = read_model(stream, shapes=shapes, threads=threads)
-    return {
-        name: tensor.values().astype(difference_dtype(tensors[name].dtype), copy=False)
-        for name, tensor in model.tensors.items()
-    }
+    return {name: _values(model.tensors[name], values.dtype) for name, values in tensors.items()}
 
 
-def _qp(step: float) -> int:
-    return quantise.nearest_qp(max(step, quantise.SMALLEST_STEP), DENSITY)
+def _values(tensor: Tensor, dtype: np.dtype[Any]) -> Array:
+    """Return integers as they were and real numbers at no less than float32."""
+    if dtype.kind == "f":
+        return tensor.values().astype(difference_dtype(dtype), copy=False)
+    return tensor.levels.astype(dtype)
 
 
-def _within(qp: int) -> int:
-    """Return the nearest qp that a stream can signal."""
-    return min(max(qp, _LEAST_QP), _MOST_QP)
+def _signalled(step: float) -> int:
+    """Return the qp whose step is nearest, or raise if a stream cannot say it."""
+    within = min(max(step, quantise.SMALLEST_STEP), quantise.STEP_BOUND / 2)
+    qp = quantise.nearest_qp(within, DENSITY)
+    if not _LEAST_QP <= qp <= _MOST_QP:
+        msg = f"it needs a step of {step:.3g}, a stream says 2^-32 to 2^32: scale the tensor"
+        raise CodecError(msg)
+    return qp
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put the tensor's name before what was wrong with it."""
+    try:
+        yield
+    except CodecError as error:
+        msg = f"tensor {name!r}: {error}"
+        raise CodecError(msg) from error

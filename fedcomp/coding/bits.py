@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
+from fedcomp.coding.nnc_checks import LIMITS, checked_levels, read_only
 from fedcomp.coding.reader import Reader
 from fedcomp.errors import BitstreamError, CodecError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
-INT32 = np.iinfo(np.int32)
 MAX_WIDTH = 33
 """Widest value that two neighbouring words of 32 bits hold from any bit of the first on."""
 
@@ -46,16 +46,8 @@ def late_kernel(function: Function) -> Function:
 
 
 def as_levels(levels: NDArray[Any]) -> NDArray[np.int32]:
-    """Return the levels as a flat int32 array, or raise if one does not fit."""
-    array = np.asarray(levels)
-    if array.dtype.kind not in "iu":
-        msg = f"levels have the type {array.dtype}; coders take integers: quantise them first"
-        raise CodecError(msg)
-    fits = np.can_cast(array.dtype, np.int32)
-    if not fits and array.size and (array.min() < INT32.min or array.max() > INT32.max):
-        msg = f"levels span {array.min()} to {array.max()}; coders take {INT32.min} to {INT32.max}"
-        raise CodecError(msg)
-    return np.ascontiguousarray(array, dtype=np.int32).reshape(-1)
+    """Return the levels as all coders take them, `checked_levels`."""
+    return checked_levels(levels)
 
 
 def reader_of(data: bytes | memoryview, count: int) -> Reader:
@@ -135,7 +127,7 @@ def _packed(values: NDArray[Any], lowest: int, width: int) -> bytes:
     bits = values.size * width
     words = np.zeros((bits + 31) // 32, dtype=np.uint32)
     if width:
-        _pack(values, lowest, width, words)
+        _pack(read_only(values), lowest, width, words)
     return from_words(words, bits, "<")
 
 
@@ -231,7 +223,7 @@ def decode(data: bytes | memoryview, count: int) -> NDArray[np.int32]:
     words = _words_of(reader.take(reader.left), width, count)
     out = np.empty(count, dtype=np.int32)
     highest = lowest + int(_unpack(words, lowest, width, out))
-    if highest > INT32.max:
+    if highest > LIMITS.max:
         msg = f"a level of {highest} lies beyond int32"
         raise BitstreamError(msg)
     return out

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedcomp.coding.bits import as_levels, reader_of
-from fedcomp.errors import BitstreamError
+from fedcomp.errors import BitstreamError, CodecError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TYPES = ("i1", "u1", "<i2", "<u2", "<i4")
 """Types of levels, the narrowest first; a stream holds the index."""
 
+LEVELS = range(10)
 WINDOW = -15
 """32 KiB, and minus for a stream without zlib's head and checksum."""
 
@@ -52,6 +53,9 @@ def encode(levels: NDArray[Any], *, level: int = 9) -> bytes:
     >>> len(encode(np.zeros(1000, dtype=np.int64))) < 20
     True
     """
+    if level not in LEVELS:
+        msg = f"deflate level {level}; give {LEVELS.start} to {LEVELS.stop - 1}"
+        raise CodecError(msg)
     flat = as_levels(levels)
     if not flat.size:
         return b""

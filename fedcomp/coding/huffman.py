@@ -16,7 +16,6 @@ import numpy as np
 
 from fedcomp.coding import golomb
 from fedcomp.coding.bits import (
-    INT32,
     as_levels,
     bytes_for,
     check_end,
@@ -25,6 +24,7 @@ from fedcomp.coding.bits import (
     reader_of,
     to_words,
 )
+from fedcomp.coding.nnc_checks import LIMITS, read_only
 from fedcomp.errors import BitstreamError, CodecError
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def encode(levels: NDArray[Any]) -> bytes:
     codes[slots[order]] = starts >> (MAX_LENGTH - lengths[order]) << 5 | lengths[order]
     bits = int(frequencies @ lengths)
     out = np.zeros((bits + 31) // 32, dtype=np.uint32)
-    _write(indices, lowest, codes, out)
+    _write(read_only(indices), lowest, codes, out)
     return head + from_words(out, bits, ">")
 
 
@@ -196,7 +196,7 @@ def _read_alphabet(reader: Reader, count: int) -> tuple[NDArray[np.int64], NDArr
     lengths = np.cumsum(table[:size], dtype=np.int64)
     steps = table[size:].view(np.uint32).astype(np.int64) + 1
     symbols = np.concatenate([[lowest], lowest + np.cumsum(steps)])
-    if symbols[-1] > INT32.max:
+    if symbols[-1] > LIMITS.max:
         msg = f"a level of {symbols[-1]} lies beyond int32"
         raise BitstreamError(msg)
     if lengths.min() < 1 or lengths.max() > MAX_LENGTH:

@@ -1,4 +1,4 @@
-"""What the NNC coder takes: flat int32, a known shape, a base of the same shape."""
+"""What coders and quantisers take: flat int32, a possible shape, a base of the same shape."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LIMITS = np.iinfo(np.int32)
+MOST_AXES, MOST_LEVELS = 64, 2**61 - 1
+"""What numpy takes, were there the memory."""
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -23,6 +25,11 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
     sides = tuple(index(side) for side in shape)
     if any(side < 0 for side in sides):
         raise CodecError(f"shape {sides} has a negative side")
+    if len(sides) > MOST_AXES or math.prod(max(side, 1) for side in sides) > MOST_LEVELS:
+        raise CodecError(
+            f"shape {sides} is impossible; {MOST_AXES} axes are allowed and 2^61 − 1 elements, "
+            "sides of 0 counted as 1"
+        )
     return sides
 
 
@@ -47,15 +54,19 @@ def checked_flags(flags: int) -> int:
     return flags
 
 
-def checked_levels(levels: NDArray[Any], name: str) -> NDArray[np.int32]:
-    """Return the levels flat and as int32."""
+def checked_levels(levels: NDArray[Any], name: str = "levels") -> NDArray[np.int32]:
+    """Return the levels flat and as int32, not to be written, or raise if one does not fit."""
     array = np.asarray(levels)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise CodecError(f"{name} must be an array of integers, not of {array.dtype}")
+    if array.dtype.kind not in "iu":
+        raise CodecError(
+            f"{name} must be an array of integers, not of {array.dtype}: quantise them first"
+        )
     if not np.can_cast(array.dtype, np.int32) and array.size:
         low, high = int(array.min()), int(array.max())
         if low < LIMITS.min or high > LIMITS.max:
-            raise CodecError(f"{name} from {low} to {high} do not fit into int32")
+            raise CodecError(
+                f"{name} from {low} to {high} do not fit into int32 ({LIMITS.min} to {LIMITS.max})"
+            )
     return read_only(np.ascontiguousarray(array, np.int32).reshape(-1))
 
 

@@ -44,7 +44,8 @@ def kernel(function: Function) -> Function:
     """Compile a loop, with its machine code kept on disk and the interpreter lock released.
 
     Numba recompiles when the file of the loop changes, and not for its imports: after a change in
-    this module or in the tables, remove `__pycache__/nnc_*.nb?`.
+    this module or in the tables, remove `fedcomp/coding/__pycache__/*.nb?`: all loops there, those
+    of the quantisers and of the plain coders too, take something from here.
     """
     compiled: Function = njit(cache=True, **OPTIONS)(function)
     return compiled

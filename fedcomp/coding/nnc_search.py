@@ -130,7 +130,7 @@ def _follow(
 ) -> None:
     """Lead the live estimators of every context through its bins and join equal ones.
 
-    Four at a time, for as many usually live on and their states fit into registers.
+    Five at a time, whose states still fit into registers; the rest one by one.
     """
     for c in range(len(counts)):
         first = SETS * c

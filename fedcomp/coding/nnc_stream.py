@@ -15,6 +15,7 @@ import numpy as np
 from fedcomp.coding import quantise
 from fedcomp.coding.nnc_stream_read import Model, Tensor, read_model
 from fedcomp.coding.nnc_stream_units import (
+    LARGEST_RANK,
     MODEL,
     PROFILE,
     START,
@@ -131,8 +132,14 @@ def write_model(
         )
         return unit(TENSOR, put_tensor(header, differential) + writer.finish())
 
+    def named(name: str) -> bytes | None:
+        try:
+            return body(name)
+        except CodecError as error:
+            raise CodecError(f"tensor {name!r}: {error}") from error
+
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        bodies = list((pool.map if threads > 1 else map)(body, tensors))
+        bodies = list((pool.map if threads > 1 else map)(named, tensors))
     start = [
         unit(START, bytes([PROFILE])),
         unit(MODEL, put_model(head)),
@@ -150,6 +157,8 @@ def _levels(values: NDArray[Any], qp: int, density: int, dependent: bool) -> NDA
             f"qp {qp} cannot be signalled at qp density {density}; use {-half} to {half - 1}"
         )
     array = np.asarray(values)
+    if array.ndim > LARGEST_RANK:
+        raise CodecError(f"{array.ndim} dimensions are too many; {LARGEST_RANK} are allowed")
     if array.dtype.kind in "iu":
         return array
     return quantise.dependent(array, step) if dependent else quantise.uniform(array, step)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Search = bool | Literal["reference"]
+SEARCHES = (False, True, "reference")
 
 
 class PayloadWriter:
@@ -55,6 +56,7 @@ class PayloadWriter:
         self._out = np.empty(4 * self._margin, np.uint8)
         # L, R, doublings not yet written, bytes; then row, position, class, state of the body.
         self._st = np.array([0, 510, 0, 0, 0, 0, 0, 0], np.int64)
+        self._finished = False
 
     def put_bits(self, value: int, bits: int) -> None:
         """Append a value of at most 32 bits at even odds, negative ones in two's complement."""
@@ -95,8 +97,10 @@ class PayloadWriter:
         """
         from fedcomp.coding import nnc_encode
 
+        if search_init not in SEARCHES:
+            raise CodecError(f"search_init {search_init!r} is not known; give one of {SEARCHES}")
         shape = np.shape(levels)
-        flat = checked_levels(levels, "levels")
+        flat = checked_levels(levels)
         past = None if base is None else checked_base(base, shape)
         rows, width = rows_of(shape)
         table, fresh = read_only(transitions()), np.tile(starts()[0], context_count(self._flags))
@@ -148,10 +152,13 @@ class PayloadWriter:
 
         self._reserve(self._margin)
         nnc_encode.encode_end(self._out, self._st)
+        self._finished = True
         return self._out[: self._st[3]].tobytes()
 
     def _reserve(self, more: int) -> None:
-        """Make room for so many bytes."""
+        """Make room for so many bytes, unless the code-word has ended."""
+        if self._finished:
+            raise CodecError("the code-word is finished and takes nothing more; start another one")
         need = int(self._st[3]) + more
         if need > len(self._out):
             grown = np.empty(need, np.uint8)

@@ -111,7 +111,8 @@ def step_from_bits(values: NDArray[Any], bits: int, share: float = 1.0) -> float
     if not flat.size or not np.isfinite(flat).all():
         raise CodecError("a tensor that is empty or not finite has no step")
     sizes = np.abs(flat)
-    rank = math.ceil(share * flat.size) - 1
+    # 0.07 · 100 is 7.000000000000001 in doubles, and 7 is meant.
+    rank = max(math.ceil((share - 1e-9) * flat.size), 1) - 1
     span = float(sizes.max()) if share == 1 else float(np.partition(sizes, rank)[rank])
     low, high = level_range(bits, signed=bool((flat < 0).any()))
     return (span or float(sizes.max())) / max(high, -low)
@@ -168,7 +169,7 @@ def dependent(values: NDArray[Any], step: float) -> NDArray[np.int32]:
 
 
 def dequantise(levels: NDArray[Any], step: float) -> NDArray[np.float32]:
-    """Return ŵ = q·Δ, rounded once to float32.
+    """Return ŵ = q·Δ, computed in double and then rounded to float32.
 
     Examples
     --------
@@ -177,7 +178,7 @@ def dequantise(levels: NDArray[Any], step: float) -> NDArray[np.float32]:
     """
     from fedcomp.coding import quantise_loops
 
-    flat = checked_levels(levels, "levels")
+    flat = checked_levels(levels)
     values = np.empty(flat.size, np.float32)
     quantise_loops.dequantise(flat, checked_step(step), values)
     return values.reshape(np.shape(levels))

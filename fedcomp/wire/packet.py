@@ -7,7 +7,7 @@
          4    4  codec: hash of its name and settings
          8    4  session: hash of the manifest and of the run
         12    4  round
-        16    6  base version (zero where the packet stands alone)
+        16    6  base version (zero where the packet stands alone or names a held version)
         22    6  new version (zero on the uplink)
         28    4  payload length
         32    4  CRC-32 of everything else in the packet
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 
 from fedcomp.coding.reader import Reader
-from fedcomp.errors import BitstreamError
+from fedcomp.errors import BitstreamError, CodecError
 from fedcomp.tensors import VERSION_BYTES
 
 MAGIC = b"FC"
@@ -46,6 +46,7 @@ class Flag(IntFlag):
 
 NO_FLAGS = Flag(0)
 _KNOWN = Flag.STANDALONE | Flag.HELD | Flag.SIDE
+_WIDTHS = {"codec": 4, "session": 4, "base": VERSION_BYTES, "version": VERSION_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,9 @@ class Packet:
 
     def to_bytes(self) -> bytes:
         """Return the packet as it travels."""
-        if len(self.payload) > _LARGEST or len(self.side) > _LARGEST:
-            msg = f"a packet holds at most 4 GiB, this payload has {len(self.payload)} bytes"
-            raise BitstreamError(msg)
+        problem = self._problem() or _contradiction(self.flags, self.base, len(self.payload))
+        if problem:
+            raise CodecError(problem)
         flags = self.flags | Flag.SIDE if self.side else self.flags & ~Flag.SIDE
         head = _HEAD.pack(
             MAGIC,
@@ -90,6 +91,22 @@ class Packet:
         crc = zlib.crc32(tail, zlib.crc32(self.payload, zlib.crc32(head)))
         return b"".join((head, crc.to_bytes(4, "little"), self.payload, tail))
 
+    def _problem(self) -> str:
+        """Return which field the header has no room for, or nothing."""
+        for name, width in _WIDTHS.items():
+            size = len(getattr(self, name))
+            if size != width:
+                return f"the {name} of a packet has {width} bytes, this one {size}"
+        for name in ("payload", "side"):
+            size = len(getattr(self, name))
+            if size > _LARGEST:
+                return f"the {name} of a packet has at most {_LARGEST} bytes, this one {size}"
+        if not 0 <= self.round <= _LARGEST:
+            return f"a packet is of a round from 0 to {_LARGEST}, not of {self.round}"
+        if int(self.flags) & ~int(_KNOWN):
+            return f"a packet has flags within {int(_KNOWN):#04x}, not {int(self.flags):#04x}"
+        return ""
+
 
 def read_packet(reader: Reader) -> Packet:
     """Read one packet; raise `BitstreamError` on any byte its writer would not have written."""
@@ -102,9 +119,12 @@ def read_packet(reader: Reader) -> Packet:
         msg = f"packet format {form} is not known here, only {FORMAT}: update the older end"
         raise BitstreamError(msg)
     flags = Flag(bits & _KNOWN)
-    if bits != flags or (Flag.HELD in flags and length):
-        msg = f"the packet flags {bits:#04x} do not exist or contradict its length {length}"
+    if bits != flags:
+        msg = f"the packet flags {bits:#04x} do not exist; update the older end"
         raise BitstreamError(msg)
+    problem = _contradiction(flags, base, length)
+    if problem:
+        raise BitstreamError(problem)
     crc = reader.uint(4)
     payload = reader.take(length)
     found = zlib.crc32(payload, zlib.crc32(head))
@@ -121,6 +141,15 @@ def read_packet(reader: Reader) -> Packet:
         msg = f"the packet's CRC-32 is {found:08x}, its header says {crc:08x}"
         raise BitstreamError(msg)
     return Packet(codec, session, number, bytes(payload), base, version, flags & ~Flag.SIDE, side)
+
+
+def _contradiction(flags: Flag, base: bytes, length: int) -> str:
+    """Return what the flags rule out and the packet has, or nothing."""
+    if Flag.HELD in flags and length:
+        return f"a packet that names a held version has no payload, this one has {length} bytes"
+    if flags & (Flag.HELD | Flag.STANDALONE) and base != NO_VERSION:
+        return f"a packet with flags {flags!r} has no base version, this one has {base.hex()}"
+    return ""
 
 
 def read_chain(data: bytes | memoryview) -> list[Packet]:

@@ -8,6 +8,7 @@ import sys
 import time
 import tracemalloc
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,9 @@ def test_sizes_of_nothing(coder: ModuleType) -> None:
     ids=str,
 )
 def test_what_no_coder_takes(coder: ModuleType, levels: np.ndarray) -> None:
-    with pytest.raises(CodecError, match="coders take"):
+    with pytest.raises(
+        CodecError, match=r"levels must be an array of integers|levels from .* do not fit"
+    ):
         coder.encode(levels)
 
 
@@ -186,6 +189,31 @@ def test_allocation_is_bounded_by_the_count(coder: ModuleType) -> None:
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+LOOPS = (bits._pack, golomb._survey, golomb._measure, golomb._write, huffman._count, huffman._write)
+
+
+def test_read_only_levels_compile_nothing_more() -> None:
+    """Every loop of a coder is compiled for one kind of levels, whatever the caller gives."""
+    rng = np.random.default_rng(8)
+    near, far = rng.integers(-9, 9, 300).astype(np.int32), np.array([LOWEST, HIGHEST, 0, 0])
+    for writeable in (True, False):
+        for levels in (near, near.astype(np.int64), far):
+            levels.flags.writeable = writeable
+            for coder in CODERS:
+                returns(coder, levels)
+        values = near.astype(np.uint8)
+        values.flags.writeable = writeable
+        bits.pack_bits(values, 8)
+    for loop in LOOPS:
+        assert not any(arguments[0].mutable for arguments in kernel_of(loop).signatures)
+
+
+def kernel_of(loop: Any) -> Any:
+    """Return the numba function behind a loop that is compiled late."""
+    (kernel,) = (cell.cell_contents for cell in loop.__closure__)
+    return kernel()
 
 
 def test_imports_are_light() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedcomp.coding import deflate
-from fedcomp.errors import BitstreamError
+from fedcomp.errors import BitstreamError, CodecError
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,18 @@ def test_size_is_that_of_zlib() -> None:
     expected = len(zlib.compress(levels.astype(np.int8).tobytes(), 9)) - 6
     assert len(deflate.encode(levels)) == 1 + expected
     assert len(deflate.encode(levels, level=1)) > expected
+
+
+@pytest.mark.parametrize("level", [-2, -1, 10, 77])
+def test_levels_that_do_not_exist(level: int) -> None:
+    with pytest.raises(CodecError, match=f"deflate level {level}; give 0 to 9"):
+        deflate.encode(np.arange(10), level=level)
+
+
+@pytest.mark.parametrize("level", deflate.LEVELS)
+def test_levels_that_exist(level: int) -> None:
+    levels = np.arange(1000) % 7
+    np.testing.assert_array_equal(deflate.decode(deflate.encode(levels, level=level), 1000), levels)
 
 
 def test_lies() -> None:

@@ -219,6 +219,12 @@ def test_wrong_arguments() -> None:
         encode_levels(np.array([2, -2, -2]), dependent=True)
     with pytest.raises(CodecError, match="negative side"):
         decode_levels(b"\x8d", (-3,))
+    for shape in ((2**62, 2**62, 0), (2**61,), (0, 2**61), (1,) * 65):
+        with pytest.raises(CodecError, match=r"shape \(.*\) is impossible; 64 axes"):
+            decode_levels(b"\x8d", shape)
+    for search in ("referense", "", None, 2):
+        with pytest.raises(CodecError, match=f"search_init {search!r} is not known"):
+            encode_levels(np.zeros(3, int), search_init=search)  # type: ignore[arg-type]
     with pytest.raises(CodecError, match="does not fit into 8 bits"):
         PayloadWriter().put_bits(256, 8)
     with pytest.raises(CodecError, match="cannot read 33 bits"):
@@ -226,6 +232,26 @@ def test_wrong_arguments() -> None:
     for flags in (0, 257):
         with pytest.raises(CodecError, match="greater-than flags"):
             PayloadWriter(flags)
+
+
+def test_a_finished_payload_takes_nothing_more() -> None:
+    writer = PayloadWriter()
+    writer.put_levels(np.arange(5))
+    payload = writer.finish()
+    for put in (
+        writer.finish,
+        lambda: writer.put_bits(1, 1),
+        lambda: writer.put_levels(np.arange(5)),
+        lambda: writer.put_levels(np.ones((2, 2), int), row_skip=True, search_init=True),
+    ):
+        with pytest.raises(CodecError, match="code-word is finished"):
+            put()
+    np.testing.assert_array_equal(decode_levels(payload, (5,)), np.arange(5))
+
+
+def test_as_many_axes_as_numpy_has() -> None:
+    levels = np.ones((1,) * 64, np.int32)
+    np.testing.assert_array_equal(decode_levels(encode_levels(levels), levels.shape), levels)
 
 
 def test_named_damage() -> None:

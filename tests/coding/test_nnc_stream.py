@@ -349,7 +349,9 @@ def test_long_unit() -> None:
         ({"tensors": {"\ud800": [1]}}, "no UTF-8 form"),
         ({"tensors": {"w": [np.nan]}}, "nan at position 0 cannot be quantised"),
         ({"tensors": {"w": [1e30]}}, r"raise the step to .* \(qp 275\)"),
-        ({"tensors": {"w": [1j]}}, "give real numbers"),
+        ({"tensors": {"w": [1j]}}, "tensor 'w': .* give real numbers"),
+        ({"tensors": {"v": [1], "w": [2**31]}}, "tensor 'w': levels from .* do not fit"),
+        ({"search_init": "referense"}, "tensor 'w': search_init 'referense' is not known"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
@@ -358,6 +360,12 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     bases = {name: np.array(values) for name, values in given.pop("bases", {}).items()}
     with pytest.raises(CodecError, match=message):
         write_model(tensors, given.pop("qp"), bases=bases, **given)
+
+
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="numpy has 32 axes")
+def test_more_axes_than_a_reader_takes() -> None:
+    with pytest.raises(CodecError, match="tensor 'w': 33 dimensions are too many; 32"):
+        write_model({"w": np.ones((1,) * 33, int)}, 0)
 
 
 def edited(position: int, value: int, bits: int = 1, differential: bool = False) -> bytes:

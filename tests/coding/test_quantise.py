@@ -18,6 +18,7 @@ from fedcomp.coding.quantise import (
     dequantise,
     nearest_qp,
     qp_from_step,
+    step_from_bits,
     step_from_qp,
     uniform,
 )
@@ -122,7 +123,7 @@ def test_qp_and_step_invert_each_other(density: int, data: st.DataObject) -> Non
         best = nearest_qp(given_step, density)
         error = abs(step_from_qp(best, density) - given_step)
         for other in (best - 1, best + 1):
-            if other >= -126 << density:
+            if -126 << density <= other < 97 << density:
                 assert error <= abs(step_from_qp(other, density) - given_step)
 
 
@@ -159,6 +160,15 @@ def test_any_kind_and_shape(dtype: Any, shape: tuple[int, ...]) -> None:
         np.testing.assert_allclose(back, values.astype(np.float64), atol=1)
 
 
+@pytest.mark.parametrize("count", [1, 7, 50, 100, 200, 10_000])
+def test_steps_from_bits_leave_out_as_many_as_the_share_says(count: int) -> None:
+    values = np.arange(1.0, count + 1)
+    for percent in range(1, 101):
+        rank = -(-percent * count // 100)
+        assert step_from_bits(values, 2, percent / 100) == rank / 3
+    assert step_from_bits(values, 2, 1e-12) == 1 / 3
+
+
 def test_views_are_quantised_as_they_read() -> None:
     values = laplace(600, 1).reshape(20, 30)
     for quantiser in (uniform, dependent):
@@ -167,7 +177,7 @@ def test_views_are_quantised_as_they_read() -> None:
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=5), st.integers(-504, 387))
-def test_dequantised_levels_are_finite_and_rounded_once(levels: list[int], qp: int) -> None:
+def test_dequantised_levels_are_finite_and_computed_in_double(levels: list[int], qp: int) -> None:
     step = step_from_qp(qp)
     values = dequantise(np.array(levels, np.int64), step)
     assert np.isfinite(values).all()

@@ -88,7 +88,7 @@ def test_packets_with_a_right_crc() -> None:
     samples = [Sample(packet.to_bytes(), Reader(read, 0)) for packet in packets()]
     outcomes = attack("sealed", samples, 1000, damage=sealed)
     assert outcomes["refused"] > 200
-    assert outcomes["read"] > 200
+    assert outcomes["read"] > 150
 
 
 def test_side() -> None:

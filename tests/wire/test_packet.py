@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import random
+import zlib
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcomp.errors import BitstreamError, CodecError
-from fedcomp.wire.packet import HEADER_BYTES, Flag, Packet, read_chain
+from fedcomp.wire.packet import HEADER_BYTES, NO_VERSION, Flag, Packet, read_chain
 from fedcomp.wire.side import TYPES, read_side, write_side
 from tests.common import equal
 
@@ -20,9 +23,9 @@ packets = st.builds(
     payload=st.binary(max_size=200),
     base=st.binary(min_size=6, max_size=6),
     version=st.binary(min_size=6, max_size=6),
-    flags=st.sampled_from([Flag(0), Flag.STANDALONE]),
     side=st.binary(max_size=50),
 )
+packets |= packets.map(lambda packet: replace(packet, base=NO_VERSION, flags=Flag.STANDALONE))
 
 
 @given(st.lists(packets, min_size=1, max_size=4))
@@ -38,9 +41,9 @@ def test_header_is_small_and_exact() -> None:
 
 
 def test_golden_packet() -> None:
-    packet = Packet(b"abcd", b"efgh", 258, b"\1\2", b"base00", b"new000", Flag.STANDALONE, b"s")
+    packet = Packet(b"abcd", b"efgh", 258, b"\1\2", b"base00", b"new000", side=b"s")
     expected = (
-        "464301056162636465666768020100006261736530306e657730303002000000f94b47db01020100000073"
+        "464301046162636465666768020100006261736530306e6577303030020000006c9f374e01020100000073"
     )
     assert packet.to_bytes().hex() == expected
     assert read_chain(bytes.fromhex(expected)) == [packet]
@@ -76,6 +79,53 @@ def test_errors_say_what_was_wrong() -> None:
         read_chain(data[:-1] + b"!")
     with pytest.raises(BitstreamError, match="are announced at offset"):
         read_chain(data[:-1])
+
+
+class Huge(bytes):
+    def __len__(self) -> int:
+        return 2**32
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"codec": b"abc"}, "the codec of a packet has 4 bytes, this one 3"),
+        ({"session": b"efghi"}, "the session of a packet has 4 bytes, this one 5"),
+        ({"base": b""}, "the base of a packet has 6 bytes, this one 0"),
+        ({"version": b"1234567"}, "the version of a packet has 6 bytes, this one 7"),
+        ({"round": -1}, "a round from 0 to 4294967295, not of -1"),
+        ({"round": 2**32}, "not of 4294967296"),
+        ({"payload": Huge()}, "the payload of a packet has at most 4294967295 bytes"),
+        ({"side": Huge()}, "the side of a packet has at most 4294967295 bytes"),
+        ({"flags": Flag(8)}, "flags within 0x07, not 0x08"),
+        ({"flags": Flag.HELD}, "names a held version has no payload, this one has 3 bytes"),
+        ({"flags": Flag.STANDALONE, "base": b"base00"}, "has no base version, .* 626173653030"),
+        ({"flags": Flag.HELD, "payload": b"", "base": b"base00"}, "has no base version"),
+    ],
+    ids=str,
+)
+def test_what_has_no_room_in_a_packet(field: dict[str, Any], message: str) -> None:
+    packet = replace(Packet(b"abcd", b"efgh", 1, b"xyz"), **field)
+    with pytest.raises(CodecError, match=message):
+        packet.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "payload", "message"),
+    [
+        (Flag.STANDALONE, b"xyz", "has no base version"),
+        (Flag.HELD, b"", "has no base version"),
+        (Flag.HELD | Flag.STANDALONE, b"", "has no base version"),
+        (Flag.HELD, b"xyz", "has no payload"),
+        (8, b"xyz", "flags 0x08 do not exist"),
+    ],
+)
+def test_contradictions_are_refused(flags: int, payload: bytes, message: str) -> None:
+    head = bytearray(Packet(b"abcd", b"efgh", 1, payload, b"base00").to_bytes()[:32])
+    head[3] = flags
+    crc = zlib.crc32(payload, zlib.crc32(head)).to_bytes(4, "little")
+    with pytest.raises(BitstreamError, match=message):
+        read_chain(bytes(head) + crc + payload)
 
 
 arrays = st.dictionaries(
