@@ -61,7 +61,7 @@ class Coding:
             levels,
             row_skip=_has_empty_row(levels),
             dependent=self.dependent,
-            search_init=True,
+            search_init="best",
             base=base,
         )
 

@@ -191,7 +191,7 @@ def _write(coded: Mapping[str, Coded], threads: int) -> bytes:
         {name: qp for name, (_, qp) in coded.items()},
         density=DENSITY,
         row_skip=True,
-        search_init=True,
+        search_init="best",
         threads=threads,
     )
 

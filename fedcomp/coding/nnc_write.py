@@ -27,8 +27,8 @@ from fedcomp.errors import CodecError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Search = bool | Literal["reference"]
-SEARCHES = (False, True, "reference")
+Search = bool | Literal["best"]
+SEARCHES = (False, True, "best")
 
 
 class PayloadWriter:
@@ -88,8 +88,8 @@ class PayloadWriter:
         dependent
             The levels are r = 2k − sgn(k)·(state & 1) of the 8-state quantiser.
         search_init
-            Choose the start of every context by a dry run; "reference" makes the choice of
-            NNCodec, which is another one, and not better, if `dependent`.
+            Choose the start of every context by a dry run, as NNCodec does. If `dependent`, it
+            looks at other levels than those it codes; "best" looks at the right ones.
         base
             Levels of the previous update, which choose the contexts where they are not 0.
         parent
@@ -123,7 +123,7 @@ class PayloadWriter:
         if search_init:
             from fedcomp.coding.nnc_search import choose_sets
 
-            doubled = search_init == "reference"
+            doubled = search_init != "best"
             sets = choose_sets(flat, past, quantiser, doubled, skip, width, self._flags)
         self._reserve(2 * len(used) + flat.size // 2 + self._margin)
         nnc_encode.encode_sets(

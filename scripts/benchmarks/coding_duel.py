@@ -80,11 +80,10 @@ def duel(case: Case, peer: Nncodec | None) -> Iterator[Row]:
         size, same = ours.size_bytes, ""
         if peer:
             payloads = peer.payloads()
-            ours.encode("reference" if search else False)
             same = "the same bytes" if ours.payloads == payloads else "other bytes"
             their_size = sum(map(len, payloads.values()))
             yield Row(f"{case.name}: size{suffix}", "B", [size], [their_size], "peer", 1.0, same)
-    ours.encode(search=True)
+    ours.encode(search="best")
     own, theirs = in_turns(ours.decode, peer.decode if peer else None)
     yield _beside_peer(f"{case.name}: decode", "s", own, theirs, _FASTER)
     yield from _rate(f"{case.name}: decode a weight", case, own)

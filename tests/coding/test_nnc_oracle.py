@@ -186,7 +186,7 @@ def test_twin(dependent: bool, with_base: bool, search: bool) -> None:
         writer = PayloadWriter(flags)
         writer.put_bits(prefix, 8)
         writer.put_levels(
-            levels, row_skip=row_skip, dependent=dependent, search_init=search, base=base
+            levels, row_skip=row_skip, dependent=dependent, search_init=search and "best", base=base
         )
         expected = twin(levels, base, dependent, row_skip, search, flags, prefix)
         assert writer.finish() == expected

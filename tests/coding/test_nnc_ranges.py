@@ -19,7 +19,7 @@ Levels = NDArray[np.int32]
 
 LOWEST, HIGHEST = -(2**31), 2**31 - 1
 EDGES = [LOWEST, LOWEST + 1, -(2**30), -12, -11, -1, 1, 11, 12, 2**30, HIGHEST - 1, HIGHEST]
-SEARCHES = (False, True, "reference")
+SEARCHES = (False, True, "best")
 
 
 def spelled(indices: list[int]) -> list[int]:

@@ -220,7 +220,7 @@ def test_models_of_the_reference(options: tuple[bool, bool, bool]) -> None:
         *(tensors, qps(tensors)),
         dependent=dependent,
         row_skip=row_skip,
-        search_init="reference" if search else False,
+        search_init=search,
         device=1,
     )
     assert written == expected
@@ -280,9 +280,9 @@ def test_live_reference(tmp_path: Any, capsys: Any) -> None:
         )
         own_qps = {"w": -30, "b": -44, "n": -30}
         options: dict[str, Any] = {"dependent": dependent, "row_skip": True}
-        ours = write_model(tensors, own_qps, search_init="reference", **options)
+        ours = write_model(tensors, own_qps, search_init=True, **options)
         assert ours == bytes(theirs)
-        best = write_model(tensors, own_qps, search_init=True, **options)
+        best = write_model(tensors, own_qps, search_init="best", **options)
         decoded = nnc.decompress(bytearray(best))
         for name, tensor in read_model(best).tensors.items():
             np.testing.assert_array_equal(decoded[name], tensor.values())
