@@ -6,7 +6,7 @@ that goes through all replies tensor by tensor (the median) is noticed, and then
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,28 +20,29 @@ if TYPE_CHECKING:
     from fedcomp.tensors import Array, Tensors
 
 
+MOST_PASSES = 3
+"""Checking, averaging and putting buffers back go through all replies once each."""
+
+
 class DecodedCache:
-    """The symbols of the replies read last; of all of them once one was decoded in vain."""
+    """The symbols of the reply read last; of all replies once one is decoded too often."""
 
     def __init__(self) -> None:
-        self._symbols: OrderedDict[Received, Symbols] = OrderedDict()
-        self._seen: set[Received] = set()
-        self._grows = False
+        self._symbols: dict[Received, Symbols] = {}
+        self._passes: Counter[Received] = Counter()
 
     def symbols(self, reply: Received) -> Symbols:
         """Return the symbols of a reply, decoded if they are not at hand."""
         if reply not in self._symbols:
-            self._grows |= reply in self._seen
-            if not self._grows:
+            self._passes[reply] += 1
+            if max(self._passes.values()) <= MOST_PASSES:
                 self._symbols.clear()
             self._symbols[reply] = reply.unpack()
-            self._seen.add(reply)
         return self._symbols[reply]
 
     def release(self) -> None:
-        """Forget all symbols, and that any was read: checking a reply is no use of it."""
+        """Forget all symbols."""
         self._symbols.clear()
-        self._seen.clear()
 
 
 class Received:
