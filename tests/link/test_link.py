@@ -362,6 +362,6 @@ def test_replies_stay_decoded_only_where_they_are_read_tensor_by_tensor() -> Non
     for _ in range(20):  # tensor by tensor
         for reply in replies:
             cache.symbols(reply)
-    assert [reply.decoded for reply in replies] == [4, 4, 4, 4]
+    assert [reply.decoded for reply in replies] == [4, 4, 4, 3]
     cache.release()
     assert not cache._symbols
