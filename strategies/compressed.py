@@ -119,6 +119,7 @@ class Compressed:
                 self._strategy.configure_train(number, self._record(), ConfigRecord(), self._grid)
             )
         replies = self._exchange(messages)
+        del messages  # they hold the old model
         self._ledger.trained(len(replies))
         self._guard(exchange, replies)
         aggregate, found = self._aggregate(number, replies)
@@ -126,6 +127,7 @@ class Compressed:
             site: float(reply.content.metric_records[keys.METRICS][keys.EXAMPLES])  # type: ignore[arg-type]
             for site, reply in exchange.replies.items()
         }
+        del replies
         model = join(from_record(aggregate), exchange, examples, self._link.exact)
         model, side = self._step.after_aggregate(model, exchange.side, _scalars(found), number)
         bad = [name for name, value in model.items() if not np.isfinite(value).all()]
@@ -133,9 +135,8 @@ class Compressed:
             msg = f"round {number}: the aggregate is not finite, first in {bad[0]}; it is not sent"
             raise RoundError(msg)
         began = time.perf_counter()
-        del aggregate, replies
-        self._link.publish(model, number, exchange.replies, side)
         exchange.release()
+        self._link.publish(model, number, exchange.replies, side)
         return exchange, self._link.public, time.perf_counter() - began
 
     def _aggregate(self, number: int, replies: list[Message]) -> tuple[ArrayRecord, MetricRecord]:

@@ -121,6 +121,11 @@ def _check_round_trip(codec: Codec, tensors: Tensors, context: Context) -> None:
     assert codec.pack(codec.unpack(data, context), context) == data
     decoded = codec.decode(data, context)
     assert equal(decoded, codec.reconstruct(symbols, context))
+    lazy = codec.lazy(data, context)
+    assert list(lazy) == list(decoded)
+    for name in reversed(list(lazy)):
+        (one,) = codec.reconstruct({name: lazy[name]}, context).values()
+        assert equal({name: one}, {name: decoded[name]})
     assert {n: v.shape for n, v in decoded.items()} == {n: v.shape for n, v in tensors.items()}
     assert equal({n: v.copy() for n, v in tensors.items()}, before), "the input was changed"
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedcomp.codecs.lazy import LazySymbols
 from fedcomp.coding.reader import Reader, little_endian
 from fedcomp.errors import BitstreamError, CodecError
 from fedcomp.tensors import difference_dtype
@@ -24,17 +26,20 @@ def pack_arrays(symbols: Symbols, manifest: Manifest) -> bytes:
     return b"".join([write_presence(symbols, manifest), *values])
 
 
-def unpack_arrays(
+def lazy_arrays(
     data: bytes | memoryview, manifest: Manifest, dtype: Callable[[TensorSpec], np.dtype[Any]]
-) -> Symbols:
-    """Read what `pack_arrays` wrote; shapes come from the manifest, types from `dtype`."""
+) -> LazySymbols:
+    """Find what `pack_arrays` wrote; shapes come from the manifest, types from `dtype`."""
     reader = Reader(data)
-    symbols: Symbols = {}
-    for name in read_presence(reader, manifest):
-        spec = manifest.by_name[name]
-        symbols[name] = reader.array(dtype(spec), spec.shape)
+    specs = [manifest.by_name[name] for name in read_presence(reader, manifest)]
+    parts = {spec.name: reader.take(spec.size * dtype(spec).itemsize) for spec in specs}
     reader.end()
-    return symbols
+
+    def values(spec: TensorSpec) -> Array:
+        return Reader(parts[spec.name]).array(dtype(spec), spec.shape)
+
+    makers = {spec.name: partial(values, spec) for spec in specs}
+    return LazySymbols(makers, {spec.name: spec.size for spec in specs})
 
 
 def write_presence(symbols: Symbols, manifest: Manifest) -> bytes:

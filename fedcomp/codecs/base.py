@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from fedcomp import seeds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
     from fedcomp.tensors import Manifest, Tensors
@@ -61,7 +63,7 @@ class Context:
     direction: Direction
     client: str = ""
     reference: Tensors | None = field(default=None, repr=False)
-    previous: Symbols | None = field(default=None, repr=False)
+    previous: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def generator(self, tensor: str) -> np.random.Generator:
         """Return the random generator that both ends use for this tensor."""
@@ -100,6 +102,14 @@ class Codec(ABC):
     @abstractmethod
     def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
         """Read the symbols that `pack` wrote."""
+
+    def lazy(self, data: bytes | memoryview, context: Context) -> Mapping[str, Any]:
+        """Return what `unpack` returns, better if tensors are decoded when they are looked up.
+
+        The server holds one for each reply of a round, so that all symbols decoded at once take
+        a model's memory for each client.
+        """
+        return self.unpack(data, context)
 
     @abstractmethod
     def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:

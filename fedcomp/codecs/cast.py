@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from fedcomp.codecs.arrays import exact, exact_dtype, finite, pack_arrays, unpack_arrays
+from fedcomp.codecs.arrays import exact, exact_dtype, finite, lazy_arrays, pack_arrays
 from fedcomp.codecs.base import Codec, Context, Mode, Symbols
 from fedcomp.tensors import Array, TensorSpec, difference_dtype
 
 if TYPE_CHECKING:
+    from fedcomp.codecs.lazy import LazySymbols
     from fedcomp.tensors import Tensors
 
 
@@ -45,7 +46,11 @@ class Cast(Codec):
 
     def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
         """Read what `pack` wrote."""
-        return unpack_arrays(data, context.manifest, self._symbol_dtype)
+        return self.lazy(data, context).all()
+
+    def lazy(self, data: bytes | memoryview, context: Context) -> LazySymbols:
+        """Find what `pack` wrote."""
+        return lazy_arrays(data, context.manifest, self._symbol_dtype)
 
     def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:
         """Return floats of the difference type of each tensor, integers as they were sent."""

@@ -7,32 +7,32 @@ that tensors are coded at the same time where cores are free; the bytes do not d
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-
+from fedcomp.codecs.lazy import each
 from fedcomp.coding import nnc
 from fedcomp.coding.nnc_checks import rows_of
 from fedcomp.coding.reader import varint
 from fedcomp.errors import CodecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from fedcomp.coding.reader import Reader
 
-T = TypeVar("T")
-Result = TypeVar("Result")
-
 Coder: TypeAlias = Literal["cabac", "deflate", "fixed", "golomb", "huffman", "zstd"]
 
 _MODULES = {"fixed": "bits"}
-_WORTH_THREADS = 1 << 16
+
+
+def nothing(name: str) -> None:
+    """Return no levels for a tensor."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Coding:
         Module of `fedcomp.coding`; `cabac` is the coder of NNC.
     dependent
         The levels are those of the 8-state quantiser (cabac only).
-    bases
-        By tensor name levels that both ends know, which choose contexts (cabac only).
+    base
+        Gives by tensor name levels that both ends know, which choose contexts (cabac only).
     """
 
     coder: Coder
     dependent: bool = False
-    bases: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    base: Callable[[str], NDArray[Any] | None] = field(default=nothing, repr=False)
 
     def encode(self, levels: NDArray[Any], base: NDArray[Any] | None = None) -> bytes:
         """Return the bytes of one tensor."""
@@ -80,26 +80,23 @@ class Coding:
         def section(item: tuple[str, NDArray[Any]]) -> bytes:
             name, levels = item
             try:
-                return self.encode(levels, self.bases.get(name))
+                return self.encode(levels, self.base(name))
             except CodecError as error:
                 msg = f"tensor {name!r}: {error}"
                 raise CodecError(msg) from error
 
-        sections = _each(section, list(named.items()), [v.size for v in named.values()])
+        sections = each(section, list(named.items()), [v.size for v in named.values()])
         return b"".join(part for data in sections for part in (varint(len(data)), data))
 
-    def read(
+    def sections(
         self, reader: Reader, shapes: Mapping[str, tuple[int, ...]]
-    ) -> dict[str, NDArray[np.int32]]:
-        """Read the sections that `write` wrote."""
-        found = [(name, shape, reader.take(reader.varint())) for name, shape in shapes.items()]
+    ) -> dict[str, Callable[[], NDArray[np.int32]]]:
+        """Find the sections that `write` wrote; return what decodes each."""
 
-        def tensor(item: tuple[str, tuple[int, ...], memoryview]) -> NDArray[np.int32]:
-            name, shape, data = item
-            return self.decode(data, shape, self.bases.get(name))
+        def levels(name: str, data: memoryview) -> NDArray[np.int32]:
+            return self.decode(data, shapes[name], self.base(name))
 
-        sizes = [math.prod(shape) for shape in shapes.values()]
-        return dict(zip(shapes, _each(tensor, found, sizes), strict=True))
+        return {name: partial(levels, name, reader.take(reader.varint())) for name in shapes}
 
 
 def _module(coder: str) -> Any:
@@ -110,15 +107,3 @@ def _has_empty_row(levels: NDArray[Any]) -> bool:
     """Tell whether a row can be skipped; where none can, the bins that say so cost more."""
     rows, width = rows_of(levels.shape)
     return rows > 1 and not levels.reshape(rows, width).any(axis=1).all()
-
-
-def _each(work: Callable[[T], Result], items: Sequence[T], sizes: Sequence[int]) -> list[Result]:
-    """Return the results in order; large tensors first, on as many threads as numba may use."""
-    if len(items) < 2 or sum(sizes) < _WORTH_THREADS:
-        return [work(item) for item in items]
-    import numba
-
-    order = np.argsort(sizes, kind="stable")[::-1].tolist()
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        done = dict(zip(order, pool.map(work, [items[i] for i in order]), strict=True))
-    return [done[i] for i in range(len(items))]

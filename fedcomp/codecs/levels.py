@@ -13,12 +13,15 @@ from __future__ import annotations
 import zlib
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
 from fedcomp.codecs.arrays import exact, exact_dtype, finite, read_presence, write_presence
 from fedcomp.codecs.base import Codec, Context, Mode, Symbols
+from fedcomp.codecs.coders import nothing
+from fedcomp.codecs.lazy import LazySymbols
 from fedcomp.codecs.steps import Step, named, single
 from fedcomp.coding import quantise
 from fedcomp.coding.reader import Reader, little_endian, varint
@@ -26,6 +29,8 @@ from fedcomp.errors import BitstreamError, CodecError
 from fedcomp.tensors import Kind, TensorSpec, difference_dtype
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from fedcomp.codecs.coders import Coding
@@ -135,30 +140,41 @@ class LevelCodec(Codec):
 
     def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
         """Read what `pack` wrote."""
+        return self.lazy(data, context).all()
+
+    def lazy(self, data: bytes | memoryview, context: Context) -> LazySymbols:
+        """Find what `pack` wrote; weights are decoded when they are looked up."""
         reader = Reader(data)
         coding = self.coding(context)
         specs = [context.manifest.by_name[n] for n in read_presence(reader, context.manifest)]
         floats = [spec for spec in specs if _is_float(spec)]
         present = _read_filled(reader, floats)
         steps = self._read_steps(reader, present, context)
-        symbols: Symbols = _read_exact(reader, [s for s in specs if not _is_float(s)], self.mode)
+        whole = _read_exact(reader, [s for s in specs if not _is_float(s)], self.mode)
+        levels: dict[str, Callable[[], NDArray[np.int32]]] = {}
         fine = [spec for spec in present if not _is_hard(spec)]
         if fine:
             sizes = [spec.size for spec in fine]
-            flat = _fine(coding).read(reader, {"": (sum(sizes),)})[""]
+            flat = _fine(coding).sections(reader, {"": (sum(sizes),)})[""]()
             for spec, part in zip(fine, np.split(flat, np.cumsum(sizes)[:-1]), strict=True):
-                symbols[spec.name] = part.reshape(spec.shape)
-        symbols |= coding.read(reader, {s.name: s.shape for s in present if _is_hard(s)})
+                levels[spec.name] = partial(part.reshape, spec.shape)
+        levels |= coding.sections(reader, {s.name: s.shape for s in present if _is_hard(s)})
         reader.end()
-        for spec, step in zip(present, steps, strict=True):
-            if not symbols[spec.name].any():
+        known = dict(zip((spec.name for spec in present), steps, strict=True))
+
+        def symbol(spec: TensorSpec) -> Array | Levels:
+            if spec.name in whole:
+                return whole[spec.name]
+            if spec.name not in known:
+                return Levels.zeros(spec.shape)
+            found = levels[spec.name]()
+            if not found.any():
                 msg = f"tensor {spec.name!r} is announced with values and has none"
                 raise BitstreamError(msg)
-            symbols[spec.name] = Levels(symbols[spec.name], step)
-        for spec in floats:
-            if spec.name not in symbols:
-                symbols[spec.name] = Levels.zeros(spec.shape)
-        return {spec.name: symbols[spec.name] for spec in specs}
+            return Levels(found, known[spec.name])
+
+        makers = {spec.name: partial(symbol, spec) for spec in specs}
+        return LazySymbols(makers, {spec.name: spec.size for spec in specs})
 
     def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:
         """Return level · step, integers as they were sent."""
@@ -209,7 +225,7 @@ def _is_hard(spec: TensorSpec) -> bool:
 def _fine(coding: Coding) -> Coding:
     """Return the coding of fine levels, whose values hardly repeat: no table of them pays."""
     coder = "golomb" if coding.coder == "huffman" else coding.coder
-    return replace(coding, coder=coder, dependent=False, bases={})
+    return replace(coding, coder=coder, dependent=False, base=nothing)
 
 
 def _read_filled(reader: Reader, floats: list[TensorSpec]) -> list[TensorSpec]:
@@ -222,7 +238,7 @@ def _read_filled(reader: Reader, floats: list[TensorSpec]) -> list[TensorSpec]:
     return [spec for spec, bit in zip(floats, bits, strict=False) if bit]
 
 
-def _read_exact(reader: Reader, specs: list[TensorSpec], mode: Mode) -> Symbols:
+def _read_exact(reader: Reader, specs: list[TensorSpec], mode: Mode) -> Tensors:
     """Return the integer tensors."""
     types = [exact_dtype(spec, mode) for spec in specs]
     size = sum(spec.size * dtype.itemsize for spec, dtype in zip(specs, types, strict=True))

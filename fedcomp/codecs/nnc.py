@@ -16,6 +16,9 @@ from fedcomp.errors import CodecError
 from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fedcomp.codecs.base import Context, Symbols
     from fedcomp.tensors import Array, Tensors
 
@@ -76,8 +79,12 @@ class Nnc(LevelCodec):
     def coding(self, context: Context) -> Coding:
         """Return the coder and what it knows of the last packet."""
         previous = (context.previous or {}) if self.temporal else {}
-        bases = {name: old.levels for name, old in previous.items() if isinstance(old, Levels)}
-        return Coding("cabac", dependent=self.quantiser == "dependent", bases=bases)
+
+        def base(name: str) -> NDArray[np.int32] | None:
+            old = previous.get(name)
+            return old.levels if isinstance(old, Levels) else None
+
+        return Coding("cabac", dependent=self.quantiser == "dependent", base=base)
 
     def levels(self, name: str, values: Array, context: Context) -> Levels:  # noqa: ARG002
         """Return the levels of the chosen quantiser."""

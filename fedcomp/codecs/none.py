@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from fedcomp.codecs.arrays import exact, pack_arrays, unpack_arrays
+from fedcomp.codecs.arrays import exact, lazy_arrays, pack_arrays
 from fedcomp.codecs.base import Codec, Context, Mode, Symbols
 
 if TYPE_CHECKING:
+    from fedcomp.codecs.lazy import LazySymbols
     from fedcomp.tensors import Tensors
 
 
@@ -39,7 +40,11 @@ class NoCompression(Codec):
 
     def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
         """Read what `pack` wrote."""
-        return unpack_arrays(data, context.manifest, lambda spec: np.dtype(spec.dtype))
+        return self.lazy(data, context).all()
+
+    def lazy(self, data: bytes | memoryview, context: Context) -> LazySymbols:
+        """Find what `pack` wrote."""
+        return lazy_arrays(data, context.manifest, lambda spec: np.dtype(spec.dtype))
 
     def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:  # noqa: ARG002
         """Return the tensors themselves."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from fedcomp.errors import BitstreamError
 from fedcomp.wire.fields import NO_EXCHANGE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fedcomp.codecs.base import Symbols
     from fedcomp.link.received import Received
     from fedcomp.link.session import Session
@@ -32,7 +34,7 @@ class SentSymbols:
         """Return the exchange whose symbols are here."""
         return self._kept.get(site, (NO_EXCHANGE, b""))[0]
 
-    def symbols(self, site: str, exchange: bytes, session: Session) -> Symbols | None:
+    def symbols(self, site: str, exchange: bytes, session: Session) -> Mapping[str, Any] | None:
         """Return the symbols of an exchange that a client refers to."""
         if exchange == NO_EXCHANGE:
             return None
@@ -74,6 +76,6 @@ def pack_alone(symbols: Symbols, session: Session) -> bytes:
     return session.uplink.pack(symbols, session.context("uplink", 0, {}))
 
 
-def unpack_alone(payload: bytes, session: Session) -> Symbols:
-    """Read what `pack_alone` wrote."""
-    return session.uplink.unpack(payload, session.context("uplink", 0, {}))
+def unpack_alone(payload: bytes, session: Session) -> Mapping[str, Any]:
+    """Read what `pack_alone` wrote, tensors when they are looked up."""
+    return session.uplink.lazy(payload, session.context("uplink", 0, {}))

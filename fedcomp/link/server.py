@@ -19,7 +19,7 @@ import numpy as np
 from fedcomp.errors import BitstreamError, DivergedError
 from fedcomp.link.history import History, cost
 from fedcomp.link.previous import SentSymbols
-from fedcomp.link.received import DecodedCache, Received
+from fedcomp.link.received import Received
 from fedcomp.link.session import KEYFRAME_CODEC, Session, lossy
 from fedcomp.tensors import Tensors, full_digest, version_of
 from fedcomp.wire.fields import NO_EXCHANGE, Downlink
@@ -78,7 +78,6 @@ class ServerLink:
         self._holds: dict[str, bytes] = {}
         self._used: dict[str, bytes] = {}
         self._previous = SentSymbols(session.link.history_bytes)
-        self._cache = DecodedCache()
         self._side = b""
         self._round = 0
         self._publish_seconds = 0.0
@@ -89,7 +88,6 @@ class ServerLink:
         self._exchange = _EXCHANGE.pack(self._start, self._count)
         self._asked.clear()
         self._answered.clear()
-        self._cache = DecodedCache()
 
     def downlink(self, site: str, *, side: bool = True) -> tuple[Sent, Downlink]:
         """Return what brings a client from what it holds to the newest version."""
@@ -117,8 +115,8 @@ class ServerLink:
         packet = self._plain(blob, round_number)
         previous = self._previous.symbols(site, fields.previous, self.session)
         context = self.session.context("uplink", round_number, self.public, site, previous)
-        codec, cache = self.session.uplink, self._cache
-        received = Received(packet.payload, codec, context, self.exact, self.public, cache)
+        models = self.exact, self.public
+        received = Received(packet.payload, self.session.uplink, context, *models)
         received.check(self.session.link.max_update_norm)
         received.side, received.side_bytes = read_side(packet.side), len(packet.side)
         self._answered[site] = received
@@ -206,7 +204,6 @@ class ServerLink:
             self._previous.keep(site, self._exchange, self._answered[site], self.session)
         self._answered.clear()
         self._asked.clear()
-        self._cache = DecodedCache()
 
     def _plain(self, blob: bytes, round_number: int) -> Packet:
         """Return the packet of a reply if it is one that a client of this round may send."""

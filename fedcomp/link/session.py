@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from fedcomp.link.settings import LinkSettings
 from fedcomp.tensors import Kind, Manifest, Tensors, add, subtract
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fedcomp.wire.packet import Packet
 
 KEYFRAME_CODEC = NoCompression()
@@ -50,7 +52,7 @@ class Session:
         round_number: int,
         reference: Tensors,
         client: str = "",
-        previous: Symbols | None = None,
+        previous: Mapping[str, Any] | None = None,
     ) -> Context:
         """Return the context of one packet."""
         return Context(
@@ -84,17 +86,17 @@ def lossy(
 
 def restore(codec: Codec, symbols: Symbols, base: Tensors, context: Context) -> Tensors:
     """Return the model that symbols describe; tensors that they leave out stay as in `base`."""
-    decoded = codec.reconstruct(symbols, context)
-    if codec.mode == "delta":
-        model = add(base, decoded)
-    else:
-        model = {
-            name: decoded[name].astype(spec.dtype, copy=False) if name in decoded else base[name]
-            for name, spec in context.manifest.by_name.items()
-            if name in decoded or name in base
-        }
-    for name in decoded:
-        if name.endswith("running_var") and context.manifest.by_name[name].kind is Kind.BUFFER:
+    model: Tensors = {}
+    for name, spec in context.manifest.by_name.items():
+        if name not in symbols:
+            model |= {name: base[name]} if name in base else {}
+            continue
+        decoded = codec.reconstruct({name: symbols[name]}, context)
+        if codec.mode == "delta":
+            decoded = add({name: base[name]}, decoded)
+        value = decoded[name].astype(spec.dtype, copy=False)
+        if name.endswith("running_var") and spec.kind is Kind.BUFFER:
             # What a codec loses must not make a variance negative.
-            model[name] = np.asarray(np.maximum(model[name], 0))
+            value = np.asarray(np.maximum(value, 0))
+        model[name] = value
     return model

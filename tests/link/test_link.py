@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import BitstreamError, DivergedError, LinkError, StaleError
 from fedcomp.link.client import Update
-from fedcomp.link.received import DecodedCache
 from fedcomp.link.server import ServerLink
 from fedcomp.link.session import Session
 from fedcomp.link.settings import LinkSettings
@@ -342,26 +340,3 @@ def test_a_saved_server_goes_on_where_it_was(down: Codec) -> None:
 def test_version_names_are_prefixes_of_hashes() -> None:
     assert len(version_of(model(0))) == 6
     assert serve(session()).version == version_of(model(0))
-
-
-def test_replies_stay_decoded_only_where_they_are_read_tensor_by_tensor() -> None:
-    class Reply:
-        decoded = 0
-
-        def unpack(self) -> dict[str, int]:
-            self.decoded += 1
-            return {"w": 1}
-
-    replies: list[Any] = [Reply() for _ in range(4)]
-    cache = DecodedCache()
-    for _ in range(3):  # reply by reply
-        for reply in replies:
-            cache.symbols(reply)
-            cache.symbols(reply)
-            assert len(cache._symbols) == 1
-    for _ in range(20):  # tensor by tensor
-        for reply in replies:
-            cache.symbols(reply)
-    assert [reply.decoded for reply in replies] == [4, 4, 4, 3]
-    cache.release()
-    assert not cache._symbols
