@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from fedcomp.report.observer import Observer
     from fedcomp.settings import Job
     from fedcomp.setup import Setup
+
+_MMAP_THRESHOLD = -3
+"""What `mallopt` calls the size from which memory is taken from the system by itself."""
+
+_LARGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -92,3 +99,13 @@ def limit_threads(count: int) -> None:
         numba.set_num_threads(min(count, most))
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
+
+
+def return_freed_memory() -> None:
+    """Let the process of a server give large arrays back to the system once they are freed.
+
+    The C library would keep room for some two models.  A process that trains had better not do
+    this: it frees and takes its activations with every batch.
+    """
+    with suppress(AttributeError):  # only glibc has it
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)

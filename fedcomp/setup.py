@@ -63,6 +63,12 @@ class Setup:
             value.flags.writeable = False
         return tensors
 
+    def take_initial(self) -> Tensors:
+        """Return version 0 and keep no copy; for whoever asks again it is built anew."""
+        initial = self.initial
+        del self.initial
+        return initial
+
     @cached_property
     def manifest(self) -> Manifest:
         """Names, shapes, dtypes and kinds of the model's tensors."""

@@ -55,7 +55,7 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
     settings = job.settings
     strategy = build_strategy(settings)
     ledger = Ledger(setup.manifest)
-    link = ServerLink(setup.session(job.run_id), setup.initial)
+    link = ServerLink(setup.session(job.run_id), setup.take_initial())
     timeout = settings.engine.start_timeout
     sites = meet(grid, settings.clients, ledger, hooks.stop, timeout)
     task = setup.dataset.task

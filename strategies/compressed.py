@@ -128,7 +128,10 @@ class Compressed:
             for site, reply in exchange.replies.items()
         }
         del replies
-        model = join(from_record(aggregate), exchange, examples, self._link.exact)
+        tensors = from_record(aggregate)
+        del aggregate  # in bytes, unless the strategy keeps it
+        model = join(tensors, exchange, examples, self._link.exact)
+        del tensors
         model, side = self._step.after_aggregate(model, exchange.side, _scalars(found), number)
         bad = [name for name, value in model.items() if not np.isfinite(value).all()]
         if bad:

@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 
 from fedcomp.errors import ConfigError, EngineError, FedcompError, RunInterrupted
 from fedcomp.link.stores import check_space
-from fedcomp.runtime import EngineSettings, Hooks, cpu_count
+from fedcomp.runtime import EngineSettings, Hooks, cpu_count, return_freed_memory
 from fedcomp.wire import private
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class FlowerEngine(EngineSettings):
         check_space(Path(job.folder), session, settings.clients, settings.rounds)
         backend = self._backend(job.settings.train.device, verbose=job.settings.verbose)
         failure: list[Exception] = []
+        return_freed_memory()
 
         def simulate() -> None:
             try:

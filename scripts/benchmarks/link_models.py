@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,12 +33,16 @@ class Subject:
     name: str
     module: nn.Module
     manifest: Manifest
-    initial: Tensors
 
     @classmethod
     def of(cls, name: str, module: nn.Module) -> Subject:
         """Describe a module."""
-        return cls(name, module, manifest_of(module), read_tensors(module))
+        return cls(name, module, manifest_of(module))
+
+    @cached_property
+    def initial(self) -> Tensors:
+        """The module's values when they were first asked for."""
+        return read_tensors(self.module)
 
     def update(self, seed: int) -> Tensors:
         """Draw a normal change of each tensor; counters go on by one."""

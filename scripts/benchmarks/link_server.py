@@ -22,7 +22,8 @@ from fedcomp.link.history import cost
 from fedcomp.link.ledger import Ledger
 from fedcomp.link.server import ServerLink
 from fedcomp.link.session import Session
-from fedcomp.models.base import load_tensors
+from fedcomp.models.base import load_tensors, read_tensors
+from fedcomp.runtime import return_freed_memory
 from fedcomp.settings import Settings, parse
 from fedcomp.wire import keys, private
 from fedcomp.wire.fields import NO_EXCHANGE, Reply
@@ -145,12 +146,12 @@ class Packets:
 def serve(subject: Subject, payloads: list[Callable[[], bytes]], settings: Settings) -> int:
     """Run rounds as `strategies.app.serve` does, without the data set; return the packets' bytes.
 
-    As in a run the module, into which each new model is loaded, and version 0 stay in memory.
+    As in a run the module stays in memory, into which each new model is loaded.
     """
     grid = FileGrid(settings.clients, payloads)
     codecs = settings.uplink, settings.downlink
     grid.session = Session(subject.manifest, "benchmark", settings.seed, *codecs, settings.link)
-    link, ledger = ServerLink(grid.session, subject.initial), Ledger(subject.manifest)
+    link, ledger = ServerLink(grid.session, read_tensors(subject.module)), Ledger(subject.manifest)
     sites = {node: str(node - 1) for node in grid.get_node_ids()}
     packets = Packets(grid, link)
 
@@ -177,6 +178,7 @@ def main() -> None:
     words = [f"clients={sites}", f"fraction={len(files) / int(sites)}", f"rounds={rounds}"]
     settings = parse(compose_config([*words, *overrides]))
     private.assume_identity()
+    return_freed_memory()
     small = Subject.of("small", nn.Linear(64, 64))
     warm = settings.uplink.encode(small.update(1), _context(small, settings))
     serve(small, [lambda: warm] * len(files), settings)
