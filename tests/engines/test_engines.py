@@ -52,20 +52,43 @@ def test_inline_twice_gives_identical_bytes(
     assert len(blobs) == 8
 
 
+def check_sums(run: Path) -> None:
+    """Check that the rows of `packets.csv` add up to the rounds and to the summary."""
+    rows, summary, rounds = (
+        read_csv(run / "packets.csv"),
+        read_summary(run),
+        read_csv(run / "rounds.csv"),
+    )
+    for direction in ("uplink", "downlink"):
+        parts = [
+            row for row in rows if row["direction"] == direction and row["purpose"] != "evaluate"
+        ]
+        total = sum(int(row["packet_bytes"]) for row in parts)
+        assert total == summary[f"{direction}_bytes"] > 0
+        assert total == sum(int(row[f"{direction}_bytes"]) for row in rounds)
+    assert sum(int(row["message_bytes"]) for row in rows) == summary["message_bytes"]
+
+
 FLOWER = ("engine=flower", "clients=3", "rounds=3", "train.steps=2", "fraction=0.67")
+SPARSE = ("codec@uplink=topk", "codec@downlink=topk", "link.verify=true")
 
 
 def test_flower_gives_the_same_bytes_as_inline(tmp_path: Path) -> None:
     """One real run on Ray, from the command line, and the same in this process."""
+    words = [*FLOWER, *SPARSE, "rounds=5"]
     done = subprocess.run(
-        [sys.executable, "-m", "fedcomp", *FLOWER], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "fedcomp", *words], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert "Sampled" not in done.stdout
     (run,) = tmp_path.glob("outputs/*/*")
     assert "Sampled 2 nodes (out of 3)" in (run / "run.log").read_text()
-    inline = run_inline(tmp_path / "inline", "engine=inline", quick=FLOWER[1:])
+    inline = run_inline(tmp_path / "inline", "engine=inline", quick=words[1:])
     assert bytes_of(run) == bytes_of(inline)
+    kinds = {row["kind"] for row in read_csv(run / "packets.csv")}
+    assert {"held", "delta", "chain"} <= kinds
+    for folder in (run, inline):
+        check_sums(folder)
     assert not (run / "state").exists()
 
 
