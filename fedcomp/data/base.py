@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Lt
 
+from fedcomp.data.preparation import Preparation
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from fedcomp.tensors import Array
@@ -17,22 +20,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs (N, channels, height, width) and their targets (N, …)."""
+    """Inputs (N, channels, height, width) as they are stored, and their targets (N, …).
+
+    Attributes
+    ----------
+    preparation
+        What makes a model's inputs of the stored ones, batch by batch.
+    labels
+        One class a sample where the targets are more than that.
+    columns
+        What else is known of each sample, as integers: the patient, the speaker.
+    """
 
     inputs: Array = field(repr=False)
     targets: Array = field(repr=False)
+    preparation: Preparation = field(default_factory=Preparation)
+    labels: Array | None = field(default=None, repr=False)
+    columns: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.targets):
-            msg = f"{len(self.inputs)} inputs do not fit {len(self.targets)} targets"
+        given = {"targets": self.targets, "labels": self.strata, **self.columns}
+        for name, values in given.items():
+            if len(values) != len(self.inputs):
+                msg = f"{len(self.inputs)} inputs do not fit {len(values)} {name}"
+                raise ValueError(msg)
+        if self.labels is not None and self.labels.ndim != 1:
+            msg = f"labels have the shape {self.labels.shape}; give one class a sample"
             raise ValueError(msg)
+
+    @property
+    def strata(self) -> Array:
+        """One class a sample, by which partitions divide."""
+        return self.targets if self.labels is None else self.labels
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def take(self, indices: Array) -> Samples:
-        """Return the samples at `indices`."""
-        return Samples(self.inputs[indices], self.targets[indices])
+        """Return a copy of the samples at `indices`."""
+        columns = {name: values[indices] for name, values in self.columns.items()}
+        arrays = self.inputs[indices], self.targets[indices]
+        labels = None if self.labels is None else self.labels[indices]
+        return Samples(*arrays, self.preparation, labels, columns)
 
 
 @dataclass(frozen=True)
@@ -45,17 +74,20 @@ class Dataset:
         Number of outputs of a model for this task.
     task
         Key of `fedcomp.training.tasks.TASKS`: what loss and metrics apply.
+    skipped
+        Number of files that were left out because they cannot be read.
     """
 
     train: Samples
     test: Samples
     classes: int
     task: str
+    skipped: int = 0
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input."""
-        return tuple(self.train.inputs.shape[1:])
+        """Shape of one input of a model."""
+        return self.train.preparation.shape(self.train.inputs.shape[1:])
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,14 @@ class ServerLink:
         return self._sent(held, side=side), fields
 
     def forget(self, site: str) -> None:
-        """Treat a client as one that holds nothing, so that it gets a packet that stands alone."""
-        self._holds[site] = NO_VERSION
+        """Treat a client as one that holds nothing, so that it gets a packet that stands alone.
+
+        In absolute mode the newest one does, unless that is what it could not read.
+        """
+        if self._standalone is not None and self._holds.get(site) == self.version:
+            del self._holds[site]
+        else:
+            self._holds[site] = NO_VERSION
 
     def uplink(self, site: str, blob: bytes, fields: Reply, round_number: int) -> Received:
         """Check the reply of a client that trained on the newest version."""

@@ -1,0 +1,163 @@
+"""Decoded data sets as arrays on disk, mapped into memory: all processes share one copy.
+
+    <data_dir>/.fedcomp/<name>-<hash of the key>/<array>.npy and notes.json
+
+The key says what the arrays depend on: settings, and the files they were decoded from.  A store is
+written beside its place and then renamed, so that it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedcomp.data.base import Samples
+from fedcomp.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from fedcomp.data.preparation import Preparation
+    from fedcomp.tensors import Array
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Part of every key: stores of another layout are not read."""
+
+
+class Writer:
+    """Takes the arrays of a new store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.notes: dict[str, Any] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return an array of zeros to be filled, which lies on disk."""
+        path = self._folder / f"{name}.npy"
+        return np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+
+    def put(self, name: str, values: Array) -> None:
+        """Write an array."""
+        np.save(self._folder / f"{name}.npy", values, allow_pickle=False)
+
+    def samples(self, part: str, samples: Samples) -> None:
+        """Write a part of a data set, without its preparation."""
+        self.put(f"{part}-inputs", samples.inputs)
+        self.labels(part, samples.targets, samples.labels, samples.columns)
+
+    def labels(
+        self,
+        part: str,
+        targets: Array,
+        labels: Array | None = None,
+        columns: Mapping[str, Array] | None = None,
+    ) -> None:
+        """Write what belongs to inputs that were written as an array `<part>-inputs`."""
+        self.put(f"{part}-targets", targets)
+        if labels is not None:
+            self.put(f"{part}-labels", labels)
+        for name, values in (columns or {}).items():
+            self.put(f"{part}-column-{name}", values)
+
+
+class Store:
+    """The arrays of a store by name, read when they are touched, and its notes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.notes: dict[str, Any] = json.loads((folder / "notes.json").read_text("utf-8"))
+        self._arrays: dict[str, Array] = {
+            path.stem: np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+            for path in sorted(folder.glob("*.npy"))
+        }
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def samples(self, part: str, preparation: Preparation) -> Samples:
+        """Return a part of a data set."""
+        prefix = f"{part}-column-"
+        return Samples(
+            self[f"{part}-inputs"],
+            self[f"{part}-targets"],
+            preparation,
+            self._arrays.get(f"{part}-labels"),
+            {n.removeprefix(prefix): a for n, a in self._arrays.items() if n.startswith(prefix)},
+        )
+
+
+def stored(
+    data_dir: Path, name: str, key: Mapping[str, Any], build: Callable[[Writer], None]
+) -> Store:
+    """Return the store of a key; `build` fills it where it is not there yet.
+
+    Parameters
+    ----------
+    key
+        Values for JSON; those that decide what the arrays hold.
+    """
+    text = json.dumps({**key, "format": FORMAT}, sort_keys=True)
+    place = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    folders = [parent / place for parent in _parents(data_dir)]
+    for folder in folders:
+        if folder.is_dir():
+            return Store(folder)
+    for folder in folders:
+        beside = folder.with_name(f"{place}.{uuid.uuid4().hex}.tmp")
+        try:
+            beside.mkdir(parents=True)
+        except OSError:
+            continue
+        try:
+            _fill(beside, build)
+            _rename(beside, folder)
+        except OSError as error:
+            msg = f"{name}: its decoded copy cannot be written to {folder.parent}: {error}"
+            raise DataError(msg) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        return Store(folder)
+    msg = (
+        f"{name}: its decoded copy cannot be written, neither to {folders[0].parent} nor to"
+        f" {folders[1].parent}; make one of them writable"
+    )
+    raise DataError(msg)
+
+
+def fingerprint(paths: Iterable[Path], root: Path) -> str:
+    """Return a hash of the files' places, sizes and times of change, for keys."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        stat = path.stat()
+        digest.update(f"{path.relative_to(root)}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _fill(folder: Path, build: Callable[[Writer], None]) -> None:
+    log.info("decoding to %s", folder)
+    writer = Writer(folder)
+    build(writer)
+    (folder / "notes.json").write_text(json.dumps(writer.notes), "utf-8")
+
+
+def _rename(beside: Path, folder: Path) -> None:
+    try:
+        beside.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
+
+
+def _parents(data_dir: Path) -> list[Path]:
+    """Return where stores may lie: with the data, or where that cannot be written, at home."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return [data_dir / ".fedcomp", Path(cache) / "fedcomp"]
