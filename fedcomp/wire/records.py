@@ -95,8 +95,8 @@ def to_record(tensors: Tensors) -> ArrayRecord:
 
 
 def from_record(record: ArrayRecord) -> Tensors:
-    """Take the tensors out of a plain record, which then lets go of its own form of them."""
-    return {name: np.asarray(record.pop(name).numpy()) for name in list(record)}
+    """Return the tensors of a plain record."""
+    return {name: np.asarray(array.numpy()) for name, array in record.items()}
 
 
 def downlink_record(fields: Downlink, round_number: int) -> ConfigRecord:
