@@ -5,22 +5,21 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from fedcomp.errors import ConfigError
+from fedcomp.training.batches import Batches
 from fedcomp.training.tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from torch import Tensor, nn
 
     from fedcomp.data.base import Samples
     from fedcomp.tensors import Array
     from fedcomp.training.settings import TrainSettings
-
-_EVALUATION_BATCH = 1024
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -51,17 +50,17 @@ def train(
     """
     device = _place(module, settings)
     module.train()
-    inputs, targets = _on_device(samples, device, channels_last=settings.channels_last)
+    batches = Batches(samples, device, channels_last=settings.channels_last)
     parameters = [p for p in module.parameters() if p.requires_grad]
     start = [p.detach().clone() for p in parameters] if proximal_mu > 0 else []
     optimizer = _optimizer(parameters, settings, lr)
     loss_of = TASKS[task].loss
     _seed(device, int(rng.integers(2**63)))
     losses: list[Tensor] = []
-    for batch in _batches(len(samples), settings, rng):
-        index = torch.from_numpy(batch).to(device)
+    for index in _indices(len(samples), settings, rng):
+        inputs, targets = batches.training(index, rng)
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(module(inputs[index]), targets[index])
+        loss = loss_of(module(inputs), targets)
         losses.append(loss.detach())
         for parameter, origin in zip(parameters, start, strict=False):
             loss = loss + 0.5 * proximal_mu * (parameter - origin).pow(2).sum()
@@ -77,10 +76,12 @@ def evaluate(
     """Return the loss and all metrics of a module over all samples."""
     device = _place(module, settings)
     module.eval()
-    inputs, targets = _on_device(samples, device, channels_last=settings.channels_last)
+    meter = TASKS[task].meter()
     with torch.no_grad():
-        outputs = [module(part) for part in torch.split(inputs, _EVALUATION_BATCH)]
-    return TASKS[task].measure(torch.cat(outputs), targets)
+        batches = Batches(samples, device, channels_last=settings.channels_last)
+        for inputs, targets in batches.evaluation():
+            meter.add(module(inputs), targets)
+    return meter.result()
 
 
 def _seed(device: torch.device, seed: int) -> None:
@@ -100,7 +101,7 @@ def _place(module: nn.Module, settings: TrainSettings) -> torch.device:
     return device
 
 
-def _batches(count: int, settings: TrainSettings, rng: np.random.Generator) -> Iterator[Array]:
+def _indices(count: int, settings: TrainSettings, rng: np.random.Generator) -> Iterator[Array]:
     """Yield index batches of the epochs or of the number of steps asked for."""
 
     def endless() -> Iterator[Array]:
@@ -121,12 +122,3 @@ def _optimizer(
     return torch.optim.SGD(
         parameters, lr=lr, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-
-
-def _on_device(
-    samples: Samples, device: torch.device, *, channels_last: bool
-) -> tuple[Tensor, Tensor]:
-    inputs = torch.from_numpy(np.ascontiguousarray(samples.inputs)).to(device)
-    if channels_last and inputs.ndim == 4:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    return inputs, torch.from_numpy(np.ascontiguousarray(samples.targets)).to(device)

@@ -7,8 +7,23 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch.nn import functional as F
 
+from fedcomp.training import average_precision
+from fedcomp.training.batches import IGNORED
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+_SOME_CLASSES = 10
+
+
+class Meter(Protocol):
+    """Measures a model over an evaluation set, batch by batch."""
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        """Take the outputs for a batch."""
+
+    def result(self) -> dict[str, float]:
+        """Return all metrics."""
 
 
 class Task(Protocol):
@@ -25,12 +40,12 @@ class Task(Protocol):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean training loss of a batch."""
 
-    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """Return the loss and all metrics over a whole evaluation set."""
+    def meter(self) -> Meter:
+        """Return what measures the metrics."""
 
 
 class Classification:
-    """One class a sample: cross-entropy and accuracy."""
+    """One class a sample: cross-entropy and accuracy, among many classes top-5 accuracy too."""
 
     metric = "accuracy"
 
@@ -38,10 +53,121 @@ class Classification:
         """Return the mean cross-entropy."""
         return F.cross_entropy(outputs, targets)
 
-    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """Return accuracy and cross-entropy."""
-        correct = (outputs.argmax(dim=1) == targets).to(torch.float64).mean()
-        return {"accuracy": float(correct), "loss": float(self.loss(outputs, targets))}
+    def meter(self) -> Meter:
+        """Return a meter of shares."""
+        return _Shares()
 
 
-TASKS: dict[str, Task] = {"classification": Classification()}
+class Multilabel:
+    """Any number of classes a sample: binary cross-entropy and mean average precision.
+
+    Targets are 1 (present), 0 (absent) and −1 (not to be counted).
+    """
+
+    metric = "map"
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the binary cross-entropy, averaged over all that counts."""
+        counted = (targets >= 0).to(outputs.dtype)
+        wanted = targets.clamp(min=0).to(outputs.dtype)
+        losses = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none")
+        return (losses * counted).sum() / counted.sum().clamp(min=1)
+
+    def meter(self) -> Meter:
+        """Return a meter that keeps all outputs, one a class and sample."""
+        return _Ranking(self)
+
+
+class Segmentation:
+    """One class a pixel: cross-entropy, mean intersection over union, accuracy of pixels."""
+
+    metric = "miou"
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy of the pixels that belong to a class."""
+        wanted = targets.to(torch.int64)
+        total = F.cross_entropy(outputs, wanted, ignore_index=IGNORED, reduction="sum")
+        return total / (wanted != IGNORED).sum().clamp(min=1)
+
+    def meter(self) -> Meter:
+        """Return a meter of the confusion matrix."""
+        return _Confusion()
+
+
+class _Shares:
+    """Sums of correct samples and of the loss."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        found = {"accuracy": (outputs.argmax(dim=1) == targets).sum()}
+        if outputs.shape[1] > _SOME_CLASSES:
+            best = outputs.topk(5, dim=1).indices
+            found["top5_accuracy"] = (best == targets[:, None]).any(dim=1).sum()
+        found["loss"] = F.cross_entropy(outputs, targets, reduction="sum")
+        for name, value in found.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        self._count += len(targets)
+
+    def result(self) -> dict[str, float]:
+        return {name: value / self._count for name, value in self._sums.items()}
+
+
+class _Ranking:
+    """All scores and targets: average precision needs their order."""
+
+    def __init__(self, task: Multilabel) -> None:
+        self._task = task
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        self._outputs.append(outputs)
+        self._targets.append(targets)
+
+    def result(self) -> dict[str, float]:
+        outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
+        found = average_precision.means(outputs.cpu().numpy(), targets.cpu().numpy())
+        return {**found, "loss": float(self._task.loss(outputs, targets))}
+
+
+class _Confusion:
+    """Pixels by their class and the predicted one."""
+
+    def __init__(self) -> None:
+        self._matrix: Tensor | None = None
+        self._loss = 0.0
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        classes = outputs.shape[1]
+        counted = targets != IGNORED
+        wanted = targets[counted].to(torch.int64)
+        pairs = wanted * classes + outputs.argmax(dim=1)[counted]
+        matrix = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+        self._matrix = matrix if self._matrix is None else self._matrix + matrix
+        total = F.cross_entropy(
+            outputs, targets.to(torch.int64), ignore_index=IGNORED, reduction="sum"
+        )
+        self._loss += float(total)
+
+    def result(self) -> dict[str, float]:
+        assert self._matrix is not None  # noqa: S101  an evaluation set is never empty
+        matrix = self._matrix.to(torch.float64)
+        both = matrix.diagonal()
+        either = matrix.sum(0) + matrix.sum(1) - both
+        seen = either > 0
+        pixels = matrix.sum().clamp(min=1)
+        return {
+            "miou": float((both[seen] / either[seen]).mean()) if seen.any() else 0.0,
+            "pixel_accuracy": float(both.sum() / pixels),
+            "loss": self._loss / float(pixels),
+        }
+
+
+TASKS: dict[str, Task] = {
+    "classification": Classification(),
+    "multilabel": Multilabel(),
+    "segmentation": Segmentation(),
+}
