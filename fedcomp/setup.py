@@ -35,7 +35,7 @@ class Setup:
         """Indices of each client's training samples."""
         settings = self.settings
         rng = seeds.generator(settings.seed, "partition")
-        return settings.partition.split(self.dataset.train.targets, settings.clients, rng)
+        return settings.partition.split(self.dataset.train, settings.clients, rng)
 
     def client_samples(self, partition_id: int) -> tuple[Samples, Samples]:
         """Return a client's samples to train on and those it keeps for validation."""

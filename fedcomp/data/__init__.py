@@ -15,7 +15,11 @@ PARTITIONS: Registry[type[Partition]] = Registry(
     "partition",
     {
         "iid": "fedcomp.data.partition:Iid",
-        "dirichlet": "fedcomp.data.partition:Dirichlet",
+        "dirichlet": "fedcomp.data.label_skew:Dirichlet",
+        "natural": "fedcomp.data.natural:Natural",
+        "pathological": "fedcomp.data.label_skew:Pathological",
+        "quantity": "fedcomp.data.partition:Quantity",
+        "shards": "fedcomp.data.label_skew:Shards",
     },
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt
 from fedcomp.errors import DataError
 
 if TYPE_CHECKING:
+    from fedcomp.data.base import Samples
     from fedcomp.tensors import Array
 
 
@@ -21,16 +22,18 @@ class Partition(ABC):
 
     name: ClassVar[str]
 
-    def split(self, targets: Array, clients: int, rng: np.random.Generator) -> list[Array]:
+    def split(self, samples: Samples, clients: int, rng: np.random.Generator) -> list[Array]:
         """Return each client's sample indices, ascending; every sample goes to one client."""
         least = self.least
-        if clients * least > len(targets):
+        if clients * least > len(samples):
             msg = (
-                f"{len(targets)} training samples cannot give {clients} clients {least} or more"
-                f" each; at most {len(targets) // least} clients are possible"
+                f"{len(samples)} training samples cannot give {clients} clients {least} or more"
+                f" each; at most {len(samples) // least} clients are possible"
             )
             raise DataError(msg)
-        return [np.sort(part) for part in self._divide(targets, clients, rng)]
+        owner = self.owners(samples, clients, rng)
+        order = np.argsort(owner, kind="stable")
+        return np.split(order, np.cumsum(np.bincount(owner, minlength=clients))[:-1])
 
     @property
     def least(self) -> int:
@@ -38,35 +41,44 @@ class Partition(ABC):
         return 1
 
     @abstractmethod
-    def _divide(self, targets: Array, clients: int, rng: np.random.Generator) -> list[Array]: ...
+    def owners(self, samples: Samples, clients: int, rng: np.random.Generator) -> Array:
+        """Return the client, 0 … clients − 1, that each sample goes to."""
 
 
 @dataclass(frozen=True)
 class Iid(Partition):
-    """Every client gets a random sample of all; sizes differ by one at most."""
+    """Every client gets a random sample of all.
+
+    Parameters
+    ----------
+    sizes
+        `equal`: they differ by one at most.  `random`: each sample goes to a client drawn for it.
+    """
 
     name: ClassVar[str] = "iid"
 
-    def _divide(self, targets: Array, clients: int, rng: np.random.Generator) -> list[Array]:
-        return np.array_split(rng.permutation(len(targets)), clients)
+    sizes: Literal["equal", "random"] = "equal"
+
+    def owners(self, samples: Samples, clients: int, rng: np.random.Generator) -> Array:
+        """Deal, or draw."""
+        if self.sizes == "random":
+            return filled_up(rng.integers(clients, size=len(samples)), clients, 1, rng)
+        return rng.permutation(np.arange(len(samples)) % clients)
 
 
 @dataclass(frozen=True)
-class Dirichlet(Partition):
-    """Label skew: each class is dealt in shares drawn from Dir(alpha).
-
-    Hsu, Qi, Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual
-    Classification", arXiv:1909.06335.
+class Quantity(Partition):
+    """Quantity skew: every client gets a random sample of all, of a size drawn from Dir(alpha).
 
     Parameters
     ----------
     alpha
-        Concentration; small values give each client few classes.
+        Concentration; small values give few clients most samples.
     min_samples
         Clients that got fewer are filled up with random samples of the largest ones.
     """
 
-    name: ClassVar[str] = "dirichlet"
+    name: ClassVar[str] = "quantity"
 
     alpha: Annotated[float, Gt(0)] = 0.5
     min_samples: Annotated[int, Ge(1)] = 10
@@ -76,31 +88,39 @@ class Dirichlet(Partition):
         """The least number of samples that a client gets."""
         return self.min_samples
 
-    def _divide(self, targets: Array, clients: int, rng: np.random.Generator) -> list[Array]:
-        owner = np.empty(len(targets), dtype=np.int64)
-        for label in np.unique(targets):
-            members = rng.permutation(np.flatnonzero(targets == label))
-            bounds = np.cumsum(_shares(self.alpha, clients, rng)) * len(members)
-            cuts = np.minimum(np.rint(bounds[:-1]).astype(np.int64), len(members))
-            for client, part in enumerate(np.split(members, cuts)):
-                owner[part] = client
-        self._fill_up(owner, clients, rng)
-        return [np.flatnonzero(owner == client) for client in range(clients)]
-
-    def _fill_up(self, owner: Array, clients: int, rng: np.random.Generator) -> None:
-        """Move samples from the largest client to each that has too few, one at a time."""
-        sizes = np.bincount(owner, minlength=clients)
-        while sizes.min() < self.min_samples:
-            poor, rich = int(sizes.argmin()), int(sizes.argmax())
-            owner[rng.choice(np.flatnonzero(owner == rich))] = poor
-            sizes[poor] += 1
-            sizes[rich] -= 1
+    def owners(self, samples: Samples, clients: int, rng: np.random.Generator) -> Array:
+        """Cut a shuffled set in pieces of the drawn sizes."""
+        owner = rng.permutation(portions(len(samples), shares(self.alpha, clients, rng)))
+        return filled_up(owner, clients, self.min_samples, rng)
 
 
-def _shares(alpha: float, clients: int, rng: np.random.Generator) -> Array:
+def portions(count: int, share: Array) -> Array:
+    """Return `count` owners in ascending order, in numbers that follow the shares.
+
+    Examples
+    --------
+    >>> portions(5, np.array([0.5, 0.0, 0.5])).tolist()
+    [0, 0, 2, 2, 2]
+    """
+    ends = np.rint(np.cumsum(share)[:-1] * count)
+    return np.searchsorted(ends, np.arange(count), side="right")
+
+
+def shares(alpha: float, clients: int, rng: np.random.Generator) -> Array:
     """Draw from Dir(alpha); a tiny alpha underflows to 0/0, whose limit is one winner."""
     draw = rng.gamma(alpha, size=clients)
     if not draw.sum() > 0:
         draw = np.zeros(clients)
         draw[rng.integers(clients)] = 1.0
     return np.asarray(draw / draw.sum())
+
+
+def filled_up(owner: Array, clients: int, least: int, rng: np.random.Generator) -> Array:
+    """Move samples from the largest client to each that has too few, one at a time."""
+    sizes = np.bincount(owner, minlength=clients)
+    while sizes.min() < least:
+        poor, rich = int(sizes.argmin()), int(sizes.argmax())
+        owner[rng.choice(np.flatnonzero(owner == rich))] = poor
+        sizes[poor] += 1
+        sizes[rich] -= 1
+    return owner

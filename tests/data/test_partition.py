@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,15 +11,29 @@ from fedcomp.config import compose_config
 from fedcomp.data import PARTITIONS
 from fedcomp.data.base import Samples, divide
 from fedcomp.data.digits import Digits
-from fedcomp.data.partition import Dirichlet, Iid, Partition
+from fedcomp.data.label_skew import Dirichlet, Pathological, Shards
+from fedcomp.data.natural import Natural
+from fedcomp.data.partition import Iid, Partition, Quantity
 from fedcomp.errors import DataError
 from fedcomp.settings import parse
 from fedcomp.setup import Setup
+from fedcomp.tensors import Array
 
 partitions = st.one_of(
-    st.just(Iid()),
+    st.builds(Iid, sizes=st.sampled_from(["equal", "random"])),
     st.builds(Dirichlet, alpha=st.floats(1e-6, 100), min_samples=st.integers(1, 5)),
+    st.builds(Quantity, alpha=st.floats(1e-6, 100), min_samples=st.integers(1, 5)),
+    st.builds(Shards, per_client=st.integers(1, 4)),
 )
+
+
+def labelled(labels: Sequence[int] | Array, **columns: Sequence[int] | Array) -> Samples:
+    named = {name: np.asarray(values) for name, values in columns.items()}
+    return Samples(np.zeros((len(labels), 1)), np.asarray(labels), columns=named)
+
+
+def split(partition: Partition, samples: Samples, clients: int, seed: int = 0) -> list[Array]:
+    return partition.split(samples, clients, np.random.default_rng(seed))
 
 
 @settings(deadline=None)
@@ -30,13 +46,13 @@ partitions = st.one_of(
 def test_every_sample_goes_to_one_client(
     partition: Partition, labels: list[int], clients: int, seed: int
 ) -> None:
-    targets = np.array(labels)
+    samples = labelled(labels)
     if clients * partition.least > len(labels):
         with pytest.raises(DataError, match=f"at most {len(labels) // partition.least} clients"):
-            partition.split(targets, clients, np.random.default_rng(seed))
+            split(partition, samples, clients, seed)
         return
-    parts = partition.split(targets, clients, np.random.default_rng(seed))
-    again = partition.split(targets, clients, np.random.default_rng(seed))
+    parts = split(partition, samples, clients, seed)
+    again = split(partition, samples, clients, seed)
     assert len(parts) == clients
     assert min(len(part) for part in parts) >= partition.least
     assert sorted(np.concatenate(parts)) == list(range(len(labels)))
@@ -45,8 +61,82 @@ def test_every_sample_goes_to_one_client(
 
 
 def test_iid_sizes_differ_by_one_at_most() -> None:
-    sizes = [len(p) for p in Iid().split(np.zeros(103), 10, np.random.default_rng(0))]
+    sizes = [len(part) for part in split(Iid(), labelled(np.zeros(103)), 10)]
     assert sorted(set(sizes)) == [10, 11]
+
+
+def test_random_assignment_has_binomial_sizes() -> None:
+    """Var n_k = N·(1/K)·(1 − 1/K)."""
+    parts = [split(Iid("random"), labelled(np.zeros(1000)), 10, seed) for seed in range(60)]
+    sizes = np.array([[len(part) for part in one] for one in parts])
+    assert sizes.var() == pytest.approx(90, rel=0.15)
+
+
+def test_quantity_skew_follows_dirichlet() -> None:
+    """For shares p among K clients, E sum p^2 = (alpha + 1)/(K alpha + 1); labels stay mixed."""
+    samples = labelled(np.arange(4000) % 2)
+    many = [split(Quantity(0.7, 1), samples, 10, seed) for seed in range(100)]
+    squares = [sum((len(part) / 4000) ** 2 for part in parts) for parts in many]
+    assert np.mean(squares) == pytest.approx(1.7 / 8, rel=0.1)
+    largest = max(many[0], key=len)
+    assert samples.targets[largest].mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_shards_give_each_client_few_classes_and_equal_sizes() -> None:
+    samples = labelled(np.repeat(np.arange(10), 60))
+    parts = split(Shards(2), samples, 10)
+    assert {len(part) for part in parts} == {60}
+    assert max(len(set(samples.targets[part])) for part in parts) == 2  # 20 shards, 2 a class
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 6), st.integers(0, 3))
+def test_pathological_clients_see_k_classes(
+    clients: int, classes: int, per_client: int, seed: int
+) -> None:
+    samples = labelled(np.arange(classes * 20) % classes)
+    partition = Pathological(per_client)
+    if not classes <= clients * per_client or per_client > classes:
+        with pytest.raises(DataError, match=r"partition\.classes_per_client=.*allowed are"):
+            split(partition, samples, clients, seed)
+        return
+    parts = split(partition, samples, clients, seed)
+    assert sorted(np.concatenate(parts)) == list(range(len(samples)))
+    held = [set(samples.targets[part]) for part in parts]
+    assert {len(own) for own in held} == {per_client}
+    holders = [sum(label in own for own in held) for label in range(classes)]
+    assert max(holders) - min(holders) <= 1
+
+
+def test_pathological_needs_a_sample_of_each_class_for_each_holder() -> None:
+    with pytest.raises(DataError, match="class 1 has 2 samples for 5 clients"):
+        split(Pathological(2), labelled([0] * 8 + [1] * 2), 5)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 8))
+def test_natural_keeps_groups_whole(groups: list[int], clients: int) -> None:
+    samples = labelled(np.zeros(len(groups)), patient=groups)
+    if clients > min(len(set(groups)), len(groups)):
+        with pytest.raises(DataError, match=r"lower clients|at most"):
+            split(Natural(), samples, clients)
+        return
+    parts = split(Natural(), samples, clients)
+    assert sorted(np.concatenate(parts)) == list(range(len(groups)))
+    owned = [set(np.array(groups)[part]) for part in parts]
+    assert all(owned)
+    assert sum(map(len, owned)) == len(set(groups))
+
+
+def test_natural_asks_for_a_column_that_is_there() -> None:
+    with pytest.raises(DataError, match="choose another partition"):
+        split(Natural(), labelled([0, 1]), 1)
+    samples = labelled([0, 1], patient=[1, 2], cause=[1, 1])
+    assert len(split(Natural("patient"), samples, 2)) == 2
+    with pytest.raises(DataError, match=r"1 groups \(partition\.column=cause\)"):
+        split(Natural("cause"), samples, 2)
+    with pytest.raises(DataError, match=r"partition\.column=patiens.*patient"):
+        split(Natural("patiens"), samples, 2)
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.3, 1.0, 100.0])
@@ -55,8 +145,7 @@ def test_shares_are_dirichlet(alpha: float) -> None:
     clients, targets = 10, np.repeat(np.arange(20), 500)
     squares = []
     for seed in range(20):
-        rng = np.random.default_rng(seed)
-        parts = Dirichlet(alpha=alpha, min_samples=1).split(targets, clients, rng)
+        parts = split(Dirichlet(alpha=alpha, min_samples=1), labelled(targets), clients, seed)
         counts = np.array([np.bincount(targets[part], minlength=20) for part in parts])
         squares += list(np.square(counts / 500).sum(axis=0))
     expected = (alpha + 1) / (clients * alpha + 1)
@@ -65,8 +154,7 @@ def test_shares_are_dirichlet(alpha: float) -> None:
 
 def test_registered_partitions_carry_their_name() -> None:
     assert {name: PARTITIONS.get(name).name for name in PARTITIONS.names()} == {
-        "iid": "iid",
-        "dirichlet": "dirichlet",
+        name: name for name in ("iid", "dirichlet", "natural", "pathological", "quantity", "shards")
     }
 
 
