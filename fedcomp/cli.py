@@ -129,6 +129,7 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
     from rich.console import Console
 
     from fedcomp.engines.logs import logging_to
+    from fedcomp.report import partition
     from fedcomp.report.progress import Progress
     from fedcomp.report.summary import closing
     from fedcomp.runtime import Hooks
@@ -144,6 +145,9 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
         )
         return EXIT_USAGE
     code = 0
+    parts = setup.dataset.train, setup.partition
+    console.print(partition.table(*parts))
+    partition.draw(*parts, place / "partition.png")
     with logging_to(place / "run.log", verbose=config["verbose"]):
         try:
             with Progress(setup.settings, console) as progress:

@@ -35,6 +35,7 @@ def test_a_run_leaves_its_folder_and_prints_its_table(tmp_path: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         ".hydra", "rounds.csv", "packets.csv", "summary.json", "model.safetensors", "run.log",
+            "partition.png",
     }  # fmt: skip
     for word in ("round 2/2", "accuracy", "uplink", "downlink", "ratio", "time", str(run.name)):
         assert word in done.stdout

@@ -50,10 +50,13 @@ class RunFolder:
         What is run.
     folder
         Where the files go.
+    frozen
+        The tensors of the model that do not travel.
     """
 
-    def __init__(self, job: Job, folder: Path) -> None:
+    def __init__(self, job: Job, folder: Path, frozen: Tensors) -> None:
         self._job = job
+        self._frozen = frozen
         self._folder = folder
         self._history: list[tuple[float, int]] = []
         self._files: dict[str, TextIO] = {}
@@ -96,7 +99,8 @@ class RunFolder:
             self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
         if self._history:
             self._summarise()
-        tensors = {name: contiguous(value) for name, value in model.items()}
+        whole = {**self._frozen, **model}
+        tensors = {name: contiguous(value) for name, value in whole.items()}
         save_file(tensors, self._folder / "model.safetensors")
         for file in self._files.values():
             file.close()
