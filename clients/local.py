@@ -21,8 +21,7 @@ class LocalTraining(Recipe):
     name: ClassVar[str] = "local"
 
     def fit(self, work: Work) -> Answer:
-        """Train and return all tensors."""
-        from fedcomp.models.base import read_tensors
+        """Train and return all tensors that travel."""
         from fedcomp.training.loop import train
 
         settings = work.settings
@@ -36,4 +35,4 @@ class LocalTraining(Recipe):
             proximal_mu=float(mu) if isinstance(mu, int | float) else 0.0,
             rng=seeds.generator(settings.seed, work.round, "train", work.client),
         )
-        return Answer(read_tensors(work.module), {"train_loss": loss})
+        return Answer(work.tensors(), {"train_loss": loss})

@@ -44,6 +44,12 @@ class Work:
     client: int
     config: dict[str, object]
 
+    def tensors(self) -> Tensors:
+        """Return the module's tensors that travel, as they are now."""
+        from fedcomp.models.base import read_tensors
+
+        return read_tensors(self.module, self.link.session.manifest)
+
 
 @dataclass(frozen=True)
 class Answer:

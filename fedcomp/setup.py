@@ -10,13 +10,14 @@ from fedcomp import seeds
 from fedcomp.data.base import Samples, divide
 from fedcomp.errors import ConfigError
 from fedcomp.link.session import Session
+from fedcomp.tensors import Manifest, full_digest
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fedcomp.data.base import Dataset
     from fedcomp.settings import Settings
-    from fedcomp.tensors import Array, Manifest, Tensors
+    from fedcomp.tensors import Array, Tensors
 
 
 class Setup:
@@ -48,9 +49,14 @@ class Setup:
     @cached_property
     def module(self) -> nn.Module:
         """A module for everybody in this process; who uses it first loads the values it wants."""
-        seed = seeds.seed_from(self.settings.seed, "model")
+        from fedcomp.models.selection import freeze, selected
+
+        settings = self.settings
+        seed = seeds.seed_from(settings.seed, "model")
         shape, outputs = self.dataset.input_shape, self.dataset.classes
-        return self.settings.model.seeded(shape, outputs, seed)
+        module = settings.model.seeded(shape, outputs, seed)
+        freeze(module, selected(module, settings.train.parameters))
+        return module
 
     @cached_property
     def initial(self) -> Tensors:
@@ -58,7 +64,7 @@ class Setup:
         from fedcomp.models.base import read_tensors
 
         self.__dict__.pop("module", None)  # one that has been trained is not version 0 any more
-        tensors = read_tensors(self.module)
+        tensors = read_tensors(self.module, self.manifest)
         for value in tensors.values():
             value.flags.writeable = False
         return tensors
@@ -71,16 +77,26 @@ class Setup:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Names, shapes, dtypes and kinds of the model's tensors."""
-        from fedcomp.models.base import manifest_of
+        """Names, shapes, dtypes and kinds of the tensors that travel."""
+        from fedcomp.models.selection import selected
 
-        return manifest_of(self.module)
+        return selected(self.module, self.settings.train.parameters)
+
+    @cached_property
+    def frozen(self) -> Tensors:
+        """The tensors that stay as both ends built them."""
+        from fedcomp.models.base import manifest_of, read_tensors
+
+        specs = manifest_of(self.module).specs
+        rest = Manifest(tuple(spec for spec in specs if spec.name not in self.manifest.by_name))
+        return read_tensors(self.module, rest)
 
     def session(self, run_id: str) -> Session:
         """Return what both ends of every link of a run agree on."""
         settings = self.settings
         codecs = settings.uplink, settings.downlink
-        return Session(self.manifest, run_id, settings.seed, *codecs, settings.link)
+        frozen = full_digest(self.frozen)
+        return Session(self.manifest, run_id, settings.seed, *codecs, settings.link, frozen)
 
     def check(self) -> None:
         """Build all parts, so that what cannot work fails before anything is started."""

@@ -25,7 +25,13 @@ KEYFRAME_CODEC = NoCompression()
 
 @dataclass(frozen=True)
 class Session:
-    """A run, a model, the two codecs and the link's settings; packets refer to it by hash."""
+    """A run, a model, the two codecs and the link's settings; packets refer to it by hash.
+
+    Attributes
+    ----------
+    frozen
+        A hash of what of the model does not travel, because no client trains it.
+    """
 
     manifest: Manifest
     run_id: str
@@ -33,11 +39,13 @@ class Session:
     uplink: Codec
     downlink: Codec
     link: LinkSettings = field(default_factory=LinkSettings)
+    frozen: bytes = b""
 
     @cached_property
     def digest(self) -> bytes:
         """The session field of every packet."""
-        return hashlib.sha256(self.manifest.digest + self.run_id.encode()).digest()[:4]
+        parts = self.manifest.digest, self.frozen, self.run_id.encode()
+        return hashlib.sha256(b"".join(parts)).digest()[:4]
 
     @property
     def feedback(self) -> bool:
@@ -64,7 +72,8 @@ class Session:
         if packet.session != self.digest:
             msg = (
                 f"the packet belongs to session {packet.session.hex()}, this end runs"
-                f" {self.digest.hex()}: another run, or another model"
+                f" {self.digest.hex()}: another run, another model, or other weights in the part of"
+                " it that is not trained"
             )
             raise BitstreamError(msg)
         if packet.codec not in {codec.id for codec in codecs}:

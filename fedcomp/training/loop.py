@@ -49,7 +49,7 @@ def train(
     MLSys 2020, arXiv:1812.06127).
     """
     device = _place(module, settings)
-    module.train()
+    _train_mode(module)
     batches = Batches(samples, device, channels_last=settings.channels_last)
     parameters = [p for p in module.parameters() if p.requires_grad]
     start = [p.detach().clone() for p in parameters] if proximal_mu > 0 else []
@@ -82,6 +82,15 @@ def evaluate(
         for inputs, targets in batches.evaluation():
             meter.add(module(inputs), targets)
     return meter.result()
+
+
+def _train_mode(module: nn.Module) -> None:
+    """Switch to training; a layer of which nothing is trained keeps its running statistics."""
+    module.train()
+    for part in module.modules():
+        own = list(part.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            part.eval()
 
 
 def _seed(device: torch.device, seed: int) -> None:

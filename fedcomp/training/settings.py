@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class TrainSettings:
         Local passes over the data; `steps` counts mini-batches instead where it is given.
     proximal_mu
         Weight of FedProx' μ/2·‖w − w_received‖²; a strategy that sends its own μ overrules it.
+    parameters
+        What is trained and sent: `all`, `head`, `last_<n>` layers, or a regular expression for
+        names; see `fedcomp.models.selection`.
     device
         `auto` takes a GPU where there is one.
     channels_last
@@ -44,6 +47,7 @@ class TrainSettings:
     steps: Annotated[int, Ge(1)] | None = None
     batch_size: Annotated[int, Ge(1)] = 16
     proximal_mu: Annotated[float, Ge(0)] = 0.0
+    parameters: Annotated[str, MinLen(1)] = "all"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     channels_last: bool = False
 

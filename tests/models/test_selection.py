@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch import nn
+
+from fedcomp.config import compose_config
+from fedcomp.data.base import Samples
+from fedcomp.errors import ConfigError
+from fedcomp.models.base import load_tensors, manifest_of, read_tensors
+from fedcomp.models.selection import freeze, selected
+from fedcomp.settings import parse
+from fedcomp.setup import Setup
+from fedcomp.training.loop import train
+from fedcomp.training.settings import TrainSettings
+from tests.common import QUICK, equal, read_csv, run_inline
+
+
+def net() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            *(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU()),
+            *(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
+            *(nn.Flatten(), nn.BatchNorm1d(64, affine=False), nn.Linear(64, 3)),
+        )
+
+
+NORM = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+PLAIN = [f"7.{name}" for name in NORM[2:]]
+"""A norm without parameters: training changes it whatever is chosen."""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ("head", [*PLAIN, "8.weight", "8.bias"]),
+        ("last_1", [*PLAIN, "8.weight", "8.bias"]),
+        (
+            "last_2",
+            ["3.weight", "3.bias", *(f"4.{n}" for n in NORM), *PLAIN, "8.weight", "8.bias"],
+        ),
+        (r"^1\.", [*(f"1.{name}" for name in NORM), *PLAIN]),
+    ],
+)
+def test_layers_are_chosen_with_their_buffers(wanted: str, names: list[str]) -> None:
+    assert [spec.name for spec in selected(net(), wanted).specs] == names
+
+
+def test_all_is_all() -> None:
+    for wanted in ("all", ".", "last_3", "last_99"):
+        assert selected(net(), wanted) == manifest_of(net())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problem"),
+    [
+        (
+            "classifier",
+            "matches no parameter; allowed are all, head, last_<n>.* 0.weight, 3",
+        ),
+        ("running_mean", "matches no parameter"),
+        ("(", "is no regular expression: missing \\)"),
+    ],
+)
+def test_a_choice_of_nothing_is_explained(wanted: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        selected(net(), wanted)
+
+
+@pytest.mark.parametrize("wanted", ["head", "last_2", r"^1\.", "all"])
+def test_training_changes_what_was_chosen_and_nothing_else(wanted: str) -> None:
+    module = net()
+    chosen = selected(module, wanted)
+    freeze(module, chosen)
+    before = read_tensors(module)
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(20, 1, 8, 8)).astype(np.float32)
+    data = Samples(inputs, rng.integers(0, 3, 20))
+    settings = TrainSettings(device="cpu", epochs=2, weight_decay=0.1)
+    train(module, data, settings, task="classification", lr=0.1, proximal_mu=0.1, rng=rng)
+    after = read_tensors(module)
+    changed = [name for name, value in after.items() if not np.array_equal(value, before[name])]
+    assert changed == [spec.name for spec in chosen.specs]
+
+
+def test_only_what_is_trained_costs_bytes(tmp_path: Path) -> None:
+    words = ["train.parameters=head", "codec@uplink=none", "codec@downlink=none"]
+    run = run_inline(tmp_path, *words, "link.verify=true")
+    setup = Setup(parse(compose_config([*QUICK, "train.parameters=head"])))
+    size = sum(4 * spec.size for spec in setup.manifest.specs)
+    sent = [row for row in read_csv(run / "packets.csv") if row["kind"] == "absolute"]
+    assert {int(row["payload_bytes"]) for row in sent} == {size + 1}
+    model = load_file(run / "model.safetensors")
+    full = setup.settings.model.seeded((1, 8, 8), 10, 0)
+    assert sorted(model) == sorted(full.state_dict())
+    load_tensors(full, model)
+    whole = Setup(parse(compose_config(QUICK))).initial
+    differing = {name for name in model if not np.array_equal(model[name], whole[name])}
+    assert differing == set(setup.manifest.by_name)
+
+
+def test_ends_with_other_frozen_weights_do_not_understand_each_other() -> None:
+    setup = Setup(parse(compose_config(["train.parameters=head"])))
+    digest = setup.session("run").digest
+    assert Setup(setup.settings).session("run").digest == digest
+    other = Setup(setup.settings)
+    with torch.no_grad():
+        next(iter(other.module.parameters())).add_(1)
+    assert other.session("run").digest != digest
+    assert equal(other.initial, setup.initial)
