@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def read_job(text: str) -> tuple[Job, Setup]:
     """Read a job once a process, and build its parts there."""
     job = Job.from_json(text)
-    return job, Setup(job.settings)
+    return job, Setup(job.settings, needs_weights=False)
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +21,22 @@ if TYPE_CHECKING:
     from fedcomp.settings import Settings
     from fedcomp.tensors import Array, Tensors
 
+log = logging.getLogger(__name__)
+
 
 class Setup:
-    """The parts of a run, each built when first asked for and then kept."""
+    """The parts of a run, each built when first asked for and then kept.
 
-    def __init__(self, settings: Settings) -> None:
+    Parameters
+    ----------
+    needs_weights
+        Whether the file that `model.weights` or `model.pretrained` names has to be here.  A client
+        does without: its version 0 is another one then, and it gets the server's as a keyframe.
+    """
+
+    def __init__(self, settings: Settings, *, needs_weights: bool = True) -> None:
         self.settings = settings
+        self._needs_weights = needs_weights
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -54,7 +66,14 @@ class Setup:
         settings = self.settings
         seed = seeds.seed_from(settings.seed, "model")
         shape, outputs = self.dataset.input_shape, self.dataset.classes
-        module = settings.model.seeded(shape, outputs, seed)
+        try:
+            module = settings.model.seeded(shape, outputs, seed)
+        except ConfigError as error:
+            if self._needs_weights or not settings.model.starts_from_weights:
+                raise
+            log.warning("%s; the server sends the model instead", error)
+            bare = replace(settings.model, pretrained=False, weights=None)
+            module = bare.seeded(shape, outputs, seed)
         freeze(module, selected(module, settings.train.parameters))
         return module
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from fedcomp.errors import ConfigError
@@ -14,7 +15,6 @@ from fedcomp.training.tasks import TASKS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from torch import Tensor, nn
 
     from fedcomp.data.base import Samples
@@ -66,7 +66,7 @@ def train(
             loss = loss + 0.5 * proximal_mu * (parameter - origin).pow(2).sum()
         torch.autograd.backward(loss)
         optimizer.step()
-    an_epoch = -(-len(samples) // settings.batch_size)
+    an_epoch = max(len(samples) // settings.batch_size, 1)
     return float(torch.stack(losses[-an_epoch:]).mean())
 
 
@@ -111,16 +111,19 @@ def _place(module: nn.Module, settings: TrainSettings) -> torch.device:
 
 
 def _indices(count: int, settings: TrainSettings, rng: np.random.Generator) -> Iterator[Array]:
-    """Yield index batches of the epochs or of the number of steps asked for."""
+    """Yield index batches of the epochs or of the number of steps asked for.
+
+    A single sample left over joins the batch before it: batch norm cannot do with one.
+    """
+    ends = list(range(settings.batch_size, count, settings.batch_size))
+    if ends and count - ends[-1] == 1:
+        ends.pop()
 
     def endless() -> Iterator[Array]:
         while True:
-            order = rng.permutation(count)
-            for at in range(0, count, settings.batch_size):
-                yield order[at : at + settings.batch_size]
+            yield from np.split(rng.permutation(count), ends)
 
-    an_epoch = -(-count // settings.batch_size)
-    return islice(endless(), settings.steps or settings.epochs * an_epoch)
+    return islice(endless(), settings.steps or settings.epochs * (len(ends) + 1))
 
 
 def _optimizer(

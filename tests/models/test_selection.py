@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from fedcomp.config import compose_config
@@ -113,3 +113,20 @@ def test_ends_with_other_frozen_weights_do_not_understand_each_other() -> None:
         next(iter(other.module.parameters())).add_(1)
     assert other.session("run").digest != digest
     assert equal(other.initial, setup.initial)
+
+
+def test_a_client_without_the_weights_gets_the_model(tmp_path: Path) -> None:
+    """Its version 0 is another one, so that a keyframe goes; the server needs the file."""
+    file = tmp_path / "start.safetensors"
+    config = compose_config([*QUICK, f"model.weights={file}"])
+    start = {n: v + 1 for n, v in Setup(parse(compose_config(QUICK))).initial.items()}
+    save_file(start, file)
+    server = Setup(parse(config))
+    assert equal(server.initial, start)
+    file.unlink()
+    client = Setup(parse(config), needs_weights=False)
+    assert not equal(client.initial, start)
+    assert client.manifest == server.manifest
+    assert client.session("run").digest == server.session("run").digest
+    with pytest.raises(ConfigError, match=r"start\.safetensors does not exist"):
+        _ = Setup(parse(config)).module

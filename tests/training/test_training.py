@@ -63,6 +63,8 @@ def test_the_proximal_term_shrinks_the_update(optimizer: str) -> None:
         (TrainSettings(batch_size=16, epochs=2), 6),
         (TrainSettings(batch_size=16, epochs=2, steps=4), 4),
         (TrainSettings(batch_size=100, epochs=3), 3),
+        (TrainSettings(batch_size=13, epochs=2), 6),  # 13, 13 and 14
+        (TrainSettings(batch_size=1, steps=3), 3),
     ],
 )
 def test_epochs_and_steps(
