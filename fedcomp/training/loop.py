@@ -57,7 +57,8 @@ def train(
     loss_of = TASKS[task].loss
     _seed(device, int(rng.integers(2**63)))
     losses: list[Tensor] = []
-    for index in _indices(len(samples), settings, rng):
+    ends = _ends(len(samples), settings.batch_size)
+    for index in _indices(len(samples), ends, settings, rng):
         inputs, targets = batches.training(index, rng)
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(module(inputs), targets)
@@ -66,8 +67,7 @@ def train(
             loss = loss + 0.5 * proximal_mu * (parameter - origin).pow(2).sum()
         torch.autograd.backward(loss)
         optimizer.step()
-    an_epoch = max(len(samples) // settings.batch_size, 1)
-    return float(torch.stack(losses[-an_epoch:]).mean())
+    return float(torch.stack(losses[-len(ends) - 1 :]).mean())
 
 
 def evaluate(
@@ -110,14 +110,19 @@ def _place(module: nn.Module, settings: TrainSettings) -> torch.device:
     return device
 
 
-def _indices(count: int, settings: TrainSettings, rng: np.random.Generator) -> Iterator[Array]:
-    """Yield index batches of the epochs or of the number of steps asked for.
+def _ends(count: int, size: int) -> list[int]:
+    """Return where the batches of an epoch end, but for the last.
 
     A single sample left over joins the batch before it: batch norm cannot do with one.
     """
-    ends = list(range(settings.batch_size, count, settings.batch_size))
-    if ends and count - ends[-1] == 1:
-        ends.pop()
+    ends = list(range(size, count, size))
+    return ends[:-1] if ends and size > 1 and count - ends[-1] == 1 else ends
+
+
+def _indices(
+    count: int, ends: list[int], settings: TrainSettings, rng: np.random.Generator
+) -> Iterator[Array]:
+    """Yield index batches of the epochs or of the number of steps asked for."""
 
     def endless() -> Iterator[Array]:
         while True:
