@@ -156,7 +156,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
             name = given.pop("name", "")
             try:
                 parts[key] = attempt(key, GROUPS[key].get(name), given)
-            except UnknownNameError as error:
+            except (ConfigError, UnknownNameError) as error:
                 problems.append(f"{key}.name={name}: {error}")
         elif key == "strategy":
             options = dict(values)

@@ -119,11 +119,22 @@ class Setup:
 
     def check(self) -> None:
         """Build all parts, so that what cannot work fails before anything is started."""
-        from fedcomp.training.loop import pick_device
+        from fedcomp.training.loop import output_shape, pick_device
+        from fedcomp.training.tasks import TASKS
 
         _ = self.partition, pick_device(self.settings.train.device)
+        data, model = self.dataset, self.settings.model
         try:
             _ = self.initial
+            found = output_shape(self.module, data.input_shape)
         except (RuntimeError, MemoryError) as error:
-            msg = f"model={self.settings.model.name}: cannot be built with these settings: {error}"
+            msg = f"model={model.name}: cannot be built with these settings: {error}"
             raise ConfigError(msg) from error
+        expected = TASKS[data.task].output_shape(data.classes, data.input_shape)
+        if found != expected:
+            msg = (
+                f"model={model.name}: its outputs for one input have the shape {found}, the"
+                f" {data.task} of dataset={self.settings.dataset.name} needs {expected}; choose a"
+                " model for that"
+            )
+            raise ConfigError(msg)

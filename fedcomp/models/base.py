@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from fedcomp.errors import ConfigError
 from fedcomp.tensors import Kind, Manifest, Tensors, TensorSpec
 
 if TYPE_CHECKING:
@@ -16,21 +17,58 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSettings(ABC):
-    """A model family by name; torch is imported when a model is built, not before."""
+    """A model family by name; torch is imported when a model is built, not before.
+
+    Parameters
+    ----------
+    pretrained
+        Start from the weights that were published for the architecture.
+    weights
+        A file to start from, safetensors or a torch state dict; relative to the current directory.
+    """
 
     name: ClassVar[str]
+
+    pretrained: bool = False
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pretrained and self.weights is not None:
+            msg = f"pretrained=true and weights={self.weights} exclude each other"
+            raise ConfigError(f"{msg}: choose one start")
+
+    @property
+    def starts_from_weights(self) -> bool:
+        """Whether the initial values come from somewhere else than the seed."""
+        return self.pretrained or self.weights is not None
 
     @abstractmethod
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         """Return a new module for inputs of that shape, initialised from torch's generator."""
 
     def seeded(self, input_shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:
-        """Build a module whose initial values depend on `seed` alone."""
+        """Build a module whose initial values depend on `seed`, and on `weights`, alone."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.build(input_shape, outputs)
+            module = self.build(input_shape, outputs)
+            self.load_weights(module, outputs)
+        return module
+
+    def load_weights(self, module: nn.Module, outputs: int) -> None:
+        """Put `pretrained` or `weights` into a module; a head of another size keeps its values."""
+        from fedcomp.models.weights import fill, read_weights
+
+        if self.weights is not None:
+            fill(module, read_weights(self.weights), outputs, f"model.weights={self.weights}")
+        elif self.pretrained:
+            fill(module, self.published(), outputs, "model.pretrained=true")
+
+    def published(self) -> dict[str, Tensor]:
+        """Return the tensors that were published for the architecture."""
+        msg = f"model={self.name} has no published weights: choose model.weights=<file>"
+        raise ConfigError(msg)
 
 
 def manifest_of(module: nn.Module) -> Manifest:
@@ -44,11 +82,12 @@ def manifest_of(module: nn.Module) -> Manifest:
     )
 
 
-def read_tensors(module: nn.Module) -> Tensors:
-    """Copy a module's tensors out of it."""
+def read_tensors(module: nn.Module, manifest: Manifest | None = None) -> Tensors:
+    """Copy a module's tensors out of it, all or those of a manifest."""
     return {
         name: np.array(value.detach().cpu().numpy(), order="C", copy=True)
         for name, value in module.state_dict().items()
+        if manifest is None or name in manifest.by_name
     }
 
 
@@ -74,15 +113,19 @@ def _kinds(module: nn.Module) -> dict[str, Kind]:
     from torch import nn
 
     norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+    layers = (nn.Linear, nn.modules.conv._ConvNd)
     kinds: dict[str, Kind] = {}
-    for prefix, part in module.named_modules():
+    for prefix, part in module.named_modules(remove_duplicate=False):
         dot = f"{prefix}." if prefix else ""
-        for name, value in part.named_parameters(recurse=False):
+        for name, value in part.named_parameters(recurse=False, remove_duplicate=False):
+            # one long axis, as a layer scale (C, 1, 1) or a class token has, makes a vector
+            matrix = value.ndim > 1 and value.numel() > max(value.shape)
             if isinstance(part, norms):
                 kinds[dot + name] = Kind.NORM
             else:
-                kinds[dot + name] = Kind.WEIGHT if value.ndim > 1 else Kind.BIAS
-        for name, buffer in part.named_buffers(recurse=False):
+                weight = matrix or (value.ndim > 1 and isinstance(part, layers))
+                kinds[dot + name] = Kind.WEIGHT if weight else Kind.BIAS
+        for name, buffer in part.named_buffers(recurse=False, remove_duplicate=False):
             floating = buffer.is_floating_point()
             kinds[dot + name] = Kind.BUFFER if floating else Kind.COUNTER
     return kinds

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge
 
-from fedcomp.errors import ConfigError
 from fedcomp.models.base import ModelSettings
+from fedcomp.models.layers import image_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,13 +30,7 @@ class SmallCNN(ModelSettings):
         """Return a new module."""
         from torch import nn
 
-        if len(input_shape) != 3 or min(input_shape[1:]) < 4:
-            msg = (
-                f"model=small_cnn takes images of at least 4 x 4 pixels, the data set's inputs have"
-                f" the shape {input_shape}: choose model=mlp"
-            )
-            raise ConfigError(msg)
-        channels, height, width = input_shape
+        channels, height, width = image_shape(self.name, input_shape, least=4)
         inner, outer = self.width, 2 * self.width
         return nn.Sequential(
             nn.Conv2d(channels, inner, 3, padding=1),

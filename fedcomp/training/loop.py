@@ -93,6 +93,14 @@ def _train_mode(module: nn.Module) -> None:
             part.eval()
 
 
+def output_shape(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a module's outputs for one input."""
+    parameter = next(module.parameters())
+    with torch.no_grad():
+        outputs = module.eval()(torch.zeros(1, *input_shape, device=parameter.device))
+    return tuple(outputs.shape[1:])
+
+
 def _seed(device: torch.device, seed: int) -> None:
     """Seed dropout and the like; `torch.manual_seed` would spend 0.5 ms on absent devices."""
     torch.default_generator.manual_seed(seed)

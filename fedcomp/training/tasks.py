@@ -43,6 +43,9 @@ class Task(Protocol):
     def meter(self) -> Meter:
         """Return what measures the metrics."""
 
+    def output_shape(self, classes: int, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a model's outputs for one input."""
+
 
 class Classification:
     """One class a sample: cross-entropy and accuracy, among many classes top-5 accuracy too."""
@@ -56,6 +59,10 @@ class Classification:
     def meter(self) -> Meter:
         """Return a meter of shares."""
         return _Shares()
+
+    def output_shape(self, classes: int, input_shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: ARG002
+        """One output a class."""
+        return (classes,)
 
 
 class Multilabel:
@@ -77,6 +84,10 @@ class Multilabel:
         """Return a meter that keeps all outputs, one a class and sample."""
         return _Ranking(self)
 
+    def output_shape(self, classes: int, input_shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: ARG002
+        """One output a class."""
+        return (classes,)
+
 
 class Segmentation:
     """One class a pixel: cross-entropy, mean intersection over union, accuracy of pixels."""
@@ -92,6 +103,10 @@ class Segmentation:
     def meter(self) -> Meter:
         """Return a meter of the confusion matrix."""
         return _Confusion()
+
+    def output_shape(self, classes: int, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """One output a class and pixel."""
+        return (classes, *input_shape[1:])
 
 
 class _Shares:

@@ -1,39 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
-from fedcomp.errors import ConfigError
-from fedcomp.models import MODELS
 from fedcomp.models.base import load_tensors, manifest_of, read_tensors
 from fedcomp.models.mlp import MLP
-from fedcomp.models.small_cnn import SmallCNN
 from fedcomp.tensors import Kind
 from tests.common import equal
 
 SHAPE, CLASSES = (1, 8, 8), 10
-
-
-@pytest.mark.parametrize(("name", "count"), [("small_cnn", 13_706), ("mlp", 17_226)])
-def test_parameter_counts(name: str, count: int) -> None:
-    module = MODELS.get(name)().build(SHAPE, CLASSES)
-    assert manifest_of(module).parameters == count
-    assert sum(p.numel() for p in module.parameters()) == count
-    assert module(torch.zeros(2, *SHAPE)).shape == (2, CLASSES)
-
-
-@pytest.mark.parametrize("name", MODELS.names())
-def test_initial_values_follow_from_the_seed_alone(name: str) -> None:
-    settings = MODELS.get(name)()
-    first = read_tensors(settings.seeded(SHAPE, CLASSES, 5))
-    state = torch.random.get_rng_state()
-    torch.rand(3)
-    assert equal(first, read_tensors(settings.seeded(SHAPE, CLASSES, 5)))
-    torch.random.set_rng_state(state)
-    torch.rand(3)
-    assert not equal(first, read_tensors(settings.seeded(SHAPE, CLASSES, 6)))
 
 
 def test_loading_is_exact_and_copies() -> None:
@@ -69,9 +45,31 @@ def test_kinds_come_from_structure() -> None:
     assert read_tensors(module)["1.num_batches_tracked"].shape == ()
 
 
-def test_small_cnn_says_what_it_needs() -> None:
-    with pytest.raises(ConfigError, match=r"shape \(40,\): choose model=mlp"):
-        SmallCNN().build((40,), 10)
+class Odd(nn.Module):
+    """A layer that two names share, and vectors in the shape of matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = self.again = nn.Linear(4, 1)
+        self.layer_scale = nn.Parameter(torch.ones(4, 1, 1))
+        self.class_token = nn.Parameter(torch.ones(1, 1, 4))
+        self.positions = nn.Parameter(torch.ones(1, 3, 4))
+        self.register_buffer("index", torch.arange(4))
+        self.register_buffer("table", torch.ones(2, 2))
+
+
+def test_kinds_of_shared_layers_and_of_vectors_that_broadcast() -> None:
+    assert {spec.name: spec.kind for spec in manifest_of(Odd()).specs} == {
+        "layer_scale": Kind.BIAS,
+        "class_token": Kind.BIAS,
+        "positions": Kind.WEIGHT,
+        "index": Kind.COUNTER,
+        "table": Kind.BUFFER,
+        "first.weight": Kind.WEIGHT,
+        "first.bias": Kind.BIAS,
+        "again.weight": Kind.WEIGHT,
+        "again.bias": Kind.BIAS,
+    }
 
 
 def test_versions_do_not_depend_on_the_order_of_tensors() -> None:

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from fedcomp.errors import ConfigError
+from fedcomp.models import MODELS
+from fedcomp.models.base import load_tensors, manifest_of, read_tensors
+from tests.common import equal
+
+DIGIT, GRAY, COLOUR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
+PUBLISHED = [
+    ("mlp", DIGIT, 10, 17_226),
+    ("small_cnn", DIGIT, 10, 13_706),
+    ("lenet5", GRAY, 10, 61_706),
+    ("cossgd_cnn", COLOUR, 10, 122_570),
+    ("vgg11s", COLOUR, 10, 865_482),
+    ("vgg11_cifar", COLOUR, 10, 9_750_922),
+    ("vgg16_cifar", COLOUR, 10, 15_245_130),
+    ("alexnet_cifar", COLOUR, 10, 23_272_266),
+    ("resnet20", COLOUR, 10, 269_722),
+    ("resnet56", COLOUR, 10, 853_018),
+    ("resnet18_cifar", COLOUR, 100, 11_220_132),
+    ("resnet50_cifar", COLOUR, 100, 23_705_252),
+    ("small_unet", COLOUR, 21, 486_733),
+    ("resnet18", COLOUR, 1000, 11_689_512),
+    ("resnet34", COLOUR, 1000, 21_797_672),
+    ("resnet50", COLOUR, 1000, 25_557_032),
+    ("mobilenet_v2", COLOUR, 1000, 3_504_872),
+    ("vgg16", COLOUR, 1000, 138_357_544),
+]
+LIGHT = [row[:3] for row in PUBLISHED if row[3] < 1_000_000]
+
+
+def test_every_model_is_in_the_table() -> None:
+    assert sorted(row[0] for row in PUBLISHED) == MODELS.names()
+
+
+@pytest.mark.parametrize(("name", "shape", "outputs", "count"), PUBLISHED)
+def test_parameter_counts_training_and_round_trip(
+    name: str, shape: tuple[int, ...], outputs: int, count: int
+) -> None:
+    module = MODELS.get(name)().build(shape, outputs)
+    manifest = manifest_of(module)
+    assert manifest.parameters == count == sum(p.numel() for p in module.parameters())
+
+    logits = module(torch.rand(2, *shape))
+    assert logits.shape == ((2, outputs, *shape[1:]) if name == "small_unet" else (2, outputs))
+    logits.square().mean().backward()
+    for parameter in module.parameters():
+        assert parameter.grad is not None
+        parameter.grad = None
+
+    tensors = read_tensors(module)
+    manifest.check(tensors)
+    assert list(tensors) == list(manifest.by_name)
+    with torch.no_grad():
+        for value in module.state_dict().values():
+            value.zero_()
+    load_tensors(module, tensors)
+    assert equal(read_tensors(module), tensors)
+
+
+@pytest.mark.parametrize(("name", "shape", "outputs"), LIGHT)
+def test_initial_values_follow_from_the_seed_alone(
+    name: str, shape: tuple[int, ...], outputs: int
+) -> None:
+    settings = MODELS.get(name)()
+    state = torch.random.get_rng_state()
+    first = read_tensors(settings.seeded(shape, outputs, 5))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.rand(3)
+    assert equal(first, read_tensors(settings.seeded(shape, outputs, 5)))
+    assert not equal(first, read_tensors(settings.seeded(shape, outputs, 6)))
+
+
+def test_resnet20_stores_the_published_number_of_values() -> None:
+    manifest = manifest_of(MODELS.get("resnet20")().build(COLOUR, 10))
+    counters = sum(spec.dtype == "int64" for spec in manifest.specs)
+    assert manifest.elements - counters == 271_098
+
+
+@pytest.mark.parametrize("name", ["vgg11s", "vgg11_cifar", "vgg16_cifar"])
+def test_vgg_by_hand_and_with_batch_norm(name: str) -> None:
+    widths = [width for block in MODELS.get(name).blocks for width in block]  # type: ignore[attr-defined]
+    last = widths[-1]
+    convolutions = sum(9 * inner * outer + outer for inner, outer in pairwise([3, *widths]))
+    expected = convolutions + 2 * (last * last + last) + 10 * last + 10
+    normed = MODELS.get(name)(batch_norm=True).build(COLOUR, 10)  # type: ignore[call-arg]
+    assert manifest_of(normed).parameters == expected + 2 * sum(widths)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("lenet5", (3, 12, 12)),
+        ("lenet5", (1, 40, 98)),
+        ("cossgd_cnn", (1, 18, 28)),
+        ("vgg11s", DIGIT),
+        ("vgg11s", GRAY),
+        ("vgg11s", (3, 64, 40)),
+        ("alexnet_cifar", (1, 15, 28)),
+        ("resnet20", (1, 40, 9)),
+        ("resnet18_cifar", (1, 9, 8)),
+        ("small_unet", (1, 16, 48)),
+    ],
+)
+def test_other_sizes_and_channels(name: str, shape: tuple[int, ...]) -> None:
+    module = MODELS.get(name)().build(shape, 4)
+    assert module(torch.rand(2, *shape)).shape[:2] == (2, 4)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 20, 24)])
+def test_pooling_upwards_changes_nothing_up_to_the_published_size(shape: tuple[int, ...]) -> None:
+    module = MODELS.get("vgg11s")().build(shape, 4)
+    images = torch.rand(1, *shape)
+    pooled = module.features[:-1](images)
+    assert pooled.shape == (1, 128, 1, 1)
+    assert torch.equal(module.features(images), pooled)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("small_cnn", (40,), r"at least 4 x 4 pixels.*shape \(40,\): choose model=mlp"),
+        ("lenet5", (1, 11, 28), r"model=lenet5 takes images of at least 12 x 12"),
+        ("cossgd_cnn", (3, 17, 17), "at least 18 x 18"),
+        ("alexnet_cifar", (3, 14, 32), "at least 15 x 15"),
+        ("vgg11s", (40,), "model=vgg11s takes images"),
+        ("resnet20", (40,), "model=resnet20 takes images"),
+        ("resnet50_cifar", (40,), "model=resnet50_cifar takes images"),
+        ("small_unet", (3, 32, 40), r"multiples of 16, .*\(3, 32, 40\): choose another size"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_explained(
+    name: str, shape: tuple[int, ...], expected: str
+) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        MODELS.get(name)().build(shape, 10)
+
+
+def test_a_residual_block_begins_as_its_shortcut() -> None:
+    from fedcomp.models.resnet_cifar_module import BasicBlock
+
+    block = BasicBlock(2, 6, 2)
+    torch.nn.init.zeros_(block.bn2.weight)
+    inputs = torch.rand(1, 2, 5, 5)
+    outputs = block(inputs).detach().numpy()
+    assert np.array_equal(outputs[:, 2:4], inputs[:, :, ::2, ::2].numpy())
+    assert not outputs[:, [0, 1, 4, 5]].any()
