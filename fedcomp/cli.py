@@ -147,6 +147,8 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
     code = 0
     parts = setup.dataset.train, setup.partition
     console.print(partition.table(*parts))
+    if skipped := setup.dataset.skipped:
+        console.print(f"{skipped} files cannot be read and are left out (dataset.skip_corrupt)")
     partition.draw(*parts, place / "partition.png")
     with logging_to(place / "run.log", verbose=config["verbose"]):
         try:

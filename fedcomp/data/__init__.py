@@ -8,7 +8,19 @@ from fedcomp.registry import Registry
 
 DATASETS: Registry[type[DatasetSettings]] = Registry(
     "dataset",
-    {"digits": "fedcomp.data.digits:Digits"},
+    {
+        "cifar10": "fedcomp.data.cifar:Cifar10",
+        "cifar100": "fedcomp.data.cifar:Cifar100",
+        "chest_xray": "fedcomp.data.chest_xray:ChestXRay",
+        "digits": "fedcomp.data.digits:Digits",
+        "fashion_mnist": "fedcomp.data.mnist:FashionMnist",
+        "folder": "fedcomp.data.folder:Folder",
+        "mnist": "fedcomp.data.mnist:Mnist",
+        "pneumoniamnist": "fedcomp.data.medmnist:PneumoniaMnist",
+        "speech_commands": "fedcomp.data.speech_commands:SpeechCommands",
+        "voc": "fedcomp.data.voc:Voc",
+        "voc_seg": "fedcomp.data.voc:VocSeg",
+    },
 )
 
 PARTITIONS: Registry[type[Partition]] = Registry(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from fedcomp import seeds
 from fedcomp.data.base import Dataset, DatasetSettings, Samples
+from fedcomp.data.preparation import Preparation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,9 +19,17 @@ _TEST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Digits(DatasetSettings):
-    """1,438 images to train, 359 to test, the same division in every run; values in 0 … 1."""
+    """1,438 images to train, 359 to test, the same division in every run; values in 0 … 1.
+
+    Parameters
+    ----------
+    channels
+        Repeat the gray channel to be so many; null keeps one.
+    """
 
     name: ClassVar[str] = "digits"
+
+    channels: Literal[1, 3] | None = None
 
     def load(self, data_dir: Path) -> Dataset:  # noqa: ARG002  nothing lies on disk
         """Return the data set; nothing is downloaded."""
@@ -30,5 +39,5 @@ class Digits(DatasetSettings):
         inputs = (images.reshape(-1, 1, 8, 8) / 16).astype(np.float32)
         order = seeds.generator("digits", "test").permutation(len(labels))
         cut = int(len(labels) * _TEST_SHARE)
-        every = Samples(inputs, labels.astype(np.int64))
+        every = Samples(inputs, labels.astype(np.int64), Preparation(channels=self.channels))
         return Dataset(every.take(order[cut:]), every.take(order[:cut]), 10, "classification")

@@ -44,7 +44,11 @@ class Writer:
     def array(self, name: str, shape: tuple[int, ...], dtype: str) -> Array:
         """Return an array of zeros to be filled, which lies on disk."""
         path = self._folder / f"{name}.npy"
-        return np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+        array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and no signal later
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return array
 
     def put(self, name: str, values: Array) -> None:
         """Write an array."""
@@ -66,6 +70,7 @@ class Writer:
         self.put(f"{part}-targets", targets)
         if labels is not None:
             self.put(f"{part}-labels", labels)
+        self.notes["columns"] = list(columns or {})
         for name, values in (columns or {}).items():
             self.put(f"{part}-column-{name}", values)
 
@@ -85,13 +90,12 @@ class Store:
 
     def samples(self, part: str, preparation: Preparation) -> Samples:
         """Return a part of a data set."""
-        prefix = f"{part}-column-"
         return Samples(
             self[f"{part}-inputs"],
             self[f"{part}-targets"],
             preparation,
             self._arrays.get(f"{part}-labels"),
-            {n.removeprefix(prefix): a for n, a in self._arrays.items() if n.startswith(prefix)},
+            {name: self[f"{part}-column-{name}"] for name in self.notes.get("columns", ())},
         )
 
 
@@ -138,7 +142,8 @@ def fingerprint(paths: Iterable[Path], root: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
         stat = path.stat()
-        digest.update(f"{path.relative_to(root)}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(path.relative_to(root)))
+        digest.update(f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
