@@ -39,14 +39,15 @@ def _link_conflicts(settings: Settings) -> list[str]:
     problems = []
     uplink, feedback = settings.uplink, settings.link.feedback
     if feedback is True and uplink.mode != "delta":
+        better = "uplink.mode=delta or" if "delta" in uplink.modes else "another codec@uplink or"
         problems.append(
             f"link.feedback=true: codec {uplink.name} sends the model itself (uplink.mode="
-            f"{uplink.mode}), to which nothing can be added; allowed are uplink.mode=delta, or auto"
+            f"{uplink.mode}), to which nothing can be added; choose {better} link.feedback=auto"
         )
     if settings.downlink.uses_previous:
         problems.append(
-            f"downlink: codec {settings.downlink.name} refers to the last packet, and not every"
-            " client of a broadcast has it; such settings work on the uplink only"
+            f"codec@downlink={settings.downlink.name}: with these settings a packet refers to the"
+            " last one, and not every client of a broadcast has it; they work on the uplink only"
         )
     if "ClientSide" in settings.strategy.target:
         why = (

@@ -196,17 +196,27 @@ def build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
     try:
         made = adapter.validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
+        found: dict[str, list[str]] = {}
         for detail in error.errors(include_url=False):
             if detail["type"] == "missing":
                 continue
-            key = ".".join(str(part) for part in detail["loc"])
+            key = _key(cls, detail["loc"])
             if detail["type"] == "value_error":
                 problems.append(f"{_join(path, key)}: {detail['ctx']['error']}")
                 continue
-            problems.append(f"{_join(path, key)}={_shown(detail['input'])}: {detail['msg']}")
+            given_text = f"{_join(path, key)}={_shown(detail['input'])}"
+            found.setdefault(given_text, []).append(detail["msg"])
+        problems += [f"{text}: {', or '.join(reasons)}" for text, reasons in found.items()]
     if problems:
         raise ConfigError(problems)
     return made
+
+
+def _key(cls: type[Any], place: tuple[int | str, ...]) -> str:
+    """Return where a value stands; pydantic also names the alternatives of a type."""
+    annotation = next((f.type for f in fields(cls) if f.name == place[0]), "")
+    alternatives = "|" in str(annotation) and "tuple" not in str(annotation)
+    return ".".join(str(part) for part in (place[:1] if alternatives else place))
 
 
 def _join(path: str, key: str) -> str:

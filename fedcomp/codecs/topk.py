@@ -82,7 +82,7 @@ def largest(flat: Array, density: float) -> Array:
     >>> largest(np.array([1.0, -5.0, 2.0, 0.5]), 0.5)
     array([ 0., -5.,  2.,  0.])
     """
-    count = max(1, int(np.ceil(density * flat.size)))
+    count = max(1, int(np.ceil(round(density * flat.size, 6))))  # 0.07 · 100 is 7.000000000000001
     if count >= flat.size:
         return flat
     sizes = np.abs(flat)

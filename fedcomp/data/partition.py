@@ -27,8 +27,8 @@ class Partition(ABC):
         least = self.least
         if clients * least > len(samples):
             msg = (
-                f"{len(samples)} training samples cannot give {clients} clients {least} or more"
-                f" each; at most {len(samples) // least} clients are possible"
+                f"clients={clients}: {len(samples)} training samples cannot give each client"
+                f" {least} or more; at most {len(samples) // least} clients are possible"
             )
             raise DataError(msg)
         owner = self.owners(samples, clients, rng)

@@ -54,11 +54,6 @@ class Writer:
         """Write an array."""
         np.save(self._folder / f"{name}.npy", values, allow_pickle=False)
 
-    def samples(self, part: str, samples: Samples) -> None:
-        """Write a part of a data set, without its preparation."""
-        self.put(f"{part}-inputs", samples.inputs)
-        self.labels(part, samples.targets, samples.labels, samples.columns)
-
     def labels(
         self,
         part: str,
