@@ -13,6 +13,7 @@ from torchvision.models import resnet18
 
 from fedcomp.data.base import Samples
 from fedcomp.models.base import manifest_of, read_tensors
+from fedcomp.models.vgg import VGG11s
 from fedcomp.tensors import Kind, add
 from fedcomp.training.loop import train
 from fedcomp.training.settings import TrainSettings
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 MEASURED_IMAGES, CLIENT_IMAGES = 64, 500
 _CLASSES = 10
 _SPREAD = 1e-3
-_VGG11S = (32, "M", 64, "M", 128, 128, "M", 128, 128, "M", 128, 128, "M")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,16 +86,4 @@ def resnet() -> Subject:
 
 def vgg11s() -> Subject:
     """Return the thin VGG-11 of 865,482 parameters."""
-    layers: list[nn.Module] = []
-    channels = 3
-    for width in _VGG11S:
-        if isinstance(width, str):
-            layers.append(nn.MaxPool2d(2))
-            continue
-        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-        channels = width
-    layers.append(nn.Flatten())
-    for _ in range(2):
-        layers += [nn.Linear(channels, channels), nn.ReLU()]
-    layers.append(nn.Linear(channels, _CLASSES))
-    return Subject.of("VGG11s", nn.Sequential(*layers))
+    return Subject.of("VGG11s", VGG11s().build((3, 32, 32), _CLASSES))

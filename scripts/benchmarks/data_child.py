@@ -1,0 +1,53 @@
+"""A child process: the memory that the samples of virtual clients take.
+
+Arguments: FOLDER DATA CLIENTS, with the folder of a data set in CIFAR-10's layout.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedcomp.config import compose_config
+from fedcomp.settings import parse
+from fedcomp.setup import Setup
+from fedcomp.training.batches import Batches
+from scripts.benchmarks.children import finish
+
+_BATCH = 64
+
+
+def main() -> None:
+    folder, place, clients = sys.argv[1:]
+    words = ["dataset=cifar10", "dataset.verify=false", f"data_dir={place}"]
+    warm = Setup(parse(compose_config(["dataset=digits", "clients=2"])))
+    _epoch(warm, 0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _peak_bytes()
+    setup = Setup(parse(compose_config([*words, f"clients={clients}"])))
+    for client in range(int(clients)):
+        _epoch(setup, client)
+    store = setup.dataset.train.inputs.nbytes + setup.dataset.test.inputs.nbytes
+    finish(Path(folder), {"bytes": _peak_bytes() - before, "store": store})
+
+
+def _epoch(setup: Setup, client: int) -> None:
+    train, validation = setup.client_samples(client)
+    rng = np.random.default_rng(client)
+    batches = Batches(train, torch.device("cpu"), channels_last=False)
+    for index in np.split(rng.permutation(len(train)), range(_BATCH, len(train), _BATCH)):
+        batches.training(index, rng)
+    for _ in Batches(validation, torch.device("cpu"), channels_last=False).evaluation():
+        pass
+
+
+def _peak_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
+
+
+if __name__ == "__main__":
+    main()
