@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import nn
 from torchvision.models import resnet18
 
 from fedcomp.data.base import Samples
@@ -19,6 +18,8 @@ from fedcomp.training.loop import train
 from fedcomp.training.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fedcomp.tensors import Manifest, Tensors
 
 MEASURED_IMAGES, CLIENT_IMAGES = 64, 500
