@@ -34,7 +34,7 @@ def table(samples: Samples, parts: list[Array]) -> RenderableType:
     labels = np.unique(samples.strata)
     spelled = len(labels) <= _MOST_COLUMNS
     names = [str(label) for label in labels] if spelled else ["largest class"]
-    found = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", title_justify="left")
+    found = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", title_justify="left")
     for name in ("client", "samples", "classes", *names):
         found.add_column(name, justify="right")
     clients = _shown(counts.sum(axis=1))
