@@ -214,7 +214,7 @@ def build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
 
 def _key(cls: type[Any], place: tuple[int | str, ...]) -> str:
     """Return where a value stands; pydantic also names the alternatives of a type."""
-    annotation = next((f.type for f in fields(cls) if f.name == place[0]), "")
+    annotation = next((f.type for f in fields(cls) if (f.name,) == place[:1]), "")
     alternatives = "|" in str(annotation) and "tuple" not in str(annotation)
     return ".".join(str(part) for part in (place[:1] if alternatives else place))
 

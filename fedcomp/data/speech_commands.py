@@ -1,0 +1,233 @@
+"""Spoken words as log-mel features: Google's Speech Commands and the Free Spoken Digit Dataset."""
+
+from __future__ import annotations
+
+import logging
+import math
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, Le
+
+from fedcomp.data import speech_files, speech_twelve
+from fedcomp.data.base import Dataset, DatasetSettings
+from fedcomp.data.log_mel import LogMel
+from fedcomp.data.preparation import Preparation
+from fedcomp.data.store import Writer, fingerprint, stored
+from fedcomp.data.wav import read_wav
+from fedcomp.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fedcomp.data.speech_files import Recording
+    from fedcomp.tensors import Array
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 16
+"""Recordings that a thread reads, and computes the features of, at a time."""
+
+_LEAST_STD = 1e-3
+"""Of log energies; what differs by less is rounding."""
+
+
+@dataclass(frozen=True)
+class SpeechCommands(DatasetSettings):
+    """One word a recording; inputs (1, mels, frames), without augmentation.
+
+    Parameters
+    ----------
+    path
+        Folder in data_dir; its layout is recognised.
+    words
+        A class for each word, or twelve: ten words, the unknown and silence.
+    mels
+        Bands of the features.
+    seconds
+        Shorter recordings are padded with zeros at their end, longer ones are cut there.
+    window_ms, hop_ms
+        Length of a window of the features, and the time from one to the next.
+    normalise
+        Subtract the training part's mean and divide by its standard deviation.
+    skip_corrupt
+        Leave out recordings that cannot be read, instead of stopping at the first.
+    """
+
+    name: ClassVar[str] = "speech_commands"
+
+    path: str = speech_files.DEFAULT
+    words: Literal["all", "twelve"] = "all"
+    mels: Annotated[int, Ge(1), Le(512)] = 40
+    seconds: Annotated[float, Ge(0.1), Le(60)] = 1.0
+    window_ms: Annotated[float, Ge(1), Le(1000)] = 25.0
+    hop_ms: Annotated[float, Ge(1), Le(1000)] = 10.0
+    normalise: bool = True
+    skip_corrupt: bool = False
+
+    def __post_init__(self) -> None:
+        if self.window_ms > 1000 * self.seconds:
+            msg = f"window_ms={self.window_ms:g} is longer than seconds={self.seconds:g}"
+            raise ValueError(msg)
+
+    def load(self, data_dir: Path) -> Dataset:
+        """Return the data set; its features are computed the first time only."""
+        root = speech_files.find_root(data_dir, self.path)
+        recordings = speech_files.find_recordings(root)
+        noises = self._noises(root)
+        others = [*noises, *root.glob(speech_files.TEST_LIST)]
+        files = [*(Path(r.path) for r in recordings), *others]
+        settings = (self.words, self.mels, self.seconds, self.window_ms, self.hop_ms)
+        key = {"settings": [*settings, self.skip_corrupt], "files": fingerprint(files, root)}
+        store = stored(
+            data_dir, self.name, key, lambda writer: self._build(writer, root, recordings, noises)
+        )
+        notes = store.notes
+        known = ((notes["mean"],), (notes["std"],)) if self.normalise else ((), ())
+        train, test = (store.samples(part, Preparation(*known)) for part in ("train", "test"))
+        return Dataset(train, test, notes["classes"], "classification", notes["skipped"])
+
+    def _noises(self, root: Path) -> list[Path]:
+        folder = root / speech_files.NOISE
+        if self.words == "all" or not folder.is_dir():
+            return []
+        return [folder / name for name in speech_files.wav_names(folder)]
+
+    def _build(
+        self, writer: Writer, root: Path, recordings: Sequence[Recording], noises: Sequence[Path]
+    ) -> None:
+        """Fill a store."""
+        corrupt: set[Path] = set()
+        if self.skip_corrupt:
+            corrupt = _unreadable([*(Path(r.path) for r in recordings), *noises])
+            recordings = [r for r in recordings if Path(r.path) not in corrupt]
+            noises = [path for path in noises if path not in corrupt]
+        _check_parts(root, recordings)
+        reader = _Reader(Path(recordings[0].path), self.seconds, noises)
+        words: Sequence[str] = sorted({recording.word for recording in recordings})
+        if self.words == "twelve":
+            words = speech_twelve.CLASSES
+            recordings = speech_twelve.twelve(recordings, reader.noise_samples, reader.length)
+        speakers = sorted({recording.speaker for recording in recordings})
+        features = LogMel(reader.rate, self.mels, self.window_ms, self.hop_ms)
+        for part in ("train", "test"):
+            chosen = [r for r in recordings if r.test == (part == "test")]
+            mean, std = _write(writer, part, chosen, reader, features)
+            targets = _codes([r.word for r in chosen], words)
+            codes = _codes([r.speaker for r in chosen], speakers)
+            writer.labels(part, targets, columns={"speaker": codes})
+            if part == "train":
+                writer.notes |= {"mean": mean, "std": std}
+        writer.notes |= {"classes": len(words), "skipped": len(corrupt)}
+
+
+class _Reader:
+    """Reads recordings of one rate, each to the same length."""
+
+    def __init__(self, first: Path, seconds: float, noises: Sequence[Path]) -> None:
+        self._first = first
+        self.rate = _read(first)[1]
+        self.length = round(seconds * self.rate)
+        self._noises = {str(path): self._samples(path) for path in noises}
+        self.noise_samples = {path: len(noise) for path, noise in self._noises.items()}
+
+    def __call__(self, recording: Recording) -> Array:
+        noise = self._noises.get(recording.path)
+        samples = self._samples(Path(recording.path)) if noise is None else noise
+        fitted = np.zeros(self.length, np.float32)
+        cut = samples[recording.start : recording.start + self.length]
+        fitted[: len(cut)] = cut
+        return fitted
+
+    def _samples(self, path: Path) -> Array:
+        samples, rate = _read(path)
+        if rate != self.rate:
+            msg = (
+                f"{self._first} has {self.rate} samples a second and {path} has {rate}; all"
+                " recordings of a data set need one rate, so resample them"
+            )
+            raise DataError(msg)
+        return samples
+
+
+def _read(path: Path) -> tuple[Array, int]:
+    try:
+        return read_wav(path)
+    except DataError as error:
+        msg = f"{error}; replace the file, or leave out such ones with dataset.skip_corrupt=true"
+        raise DataError(msg) from error
+
+
+def _unreadable(paths: Sequence[Path]) -> set[Path]:
+    """Return the files that cannot be read, and report them."""
+
+    def problem(path: Path) -> DataError | None:
+        try:
+            read_wav(path)
+        except DataError as error:
+            return error
+        return None
+
+    found = set()
+    with ThreadPoolExecutor() as pool:
+        for path, error in zip(paths, pool.map(problem, paths), strict=True):
+            if error is not None:
+                log.warning("left out: %s", error)
+                found.add(path)
+    return found
+
+
+def _check_parts(root: Path, recordings: Sequence[Recording]) -> None:
+    for part, test in (("train", False), ("test", True)):
+        if not any(recording.test == test for recording in recordings):
+            msg = (
+                f"{root}: none of its {len(recordings)} recordings belongs to the {part} part;"
+                " conf/dataset/speech_commands.yaml says how they are divided"
+            )
+            raise DataError(msg)
+
+
+def _write(
+    writer: Writer, part: str, recordings: Sequence[Recording], reader: _Reader, features: LogMel
+) -> tuple[float, float]:
+    """Write the inputs of a part; return their mean and standard deviation."""
+    shape = (len(recordings), 1, features.mels, features.frames(reader.length))
+    inputs = writer.array(f"{part}-inputs", shape, "float32")
+
+    def fill(start: int) -> tuple[float, float]:
+        chunk = recordings[start : start + _CHUNK]
+        values = features(np.stack([reader(recording) for recording in chunk]))
+        inputs[start : start + len(chunk), 0] = values
+        return float(values.sum(dtype=np.float64)), float(np.square(values, dtype=np.float64).sum())
+
+    with _one_torch_thread() as threads, ThreadPoolExecutor(threads) as pool:
+        sums = list(pool.map(fill, range(0, len(recordings), _CHUNK)))
+    mean, square = (math.fsum(values) / inputs.size for values in zip(*sums, strict=True))
+    std = math.sqrt(max(square - mean**2, 0))
+    if std < _LEAST_STD:
+        msg = f"all {len(recordings)} recordings of the {part} part sound alike; are they silent?"
+        raise DataError(msg)
+    return mean, std
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[int]:
+    """Let torch compute in the threads that call it alone; yield how many it used before."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _codes(values: Sequence[str], names: Sequence[str]) -> Array:
+    """Return the place of each value among the names."""
+    code = {name: place for place, name in enumerate(names)}
+    return np.array([code[value] for value in values], np.int64)
