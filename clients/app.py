@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 
 from clients.mod import CompressionMod, Finished, OpenArrays
 from fedcomp.link.client import ClientLink
-from fedcomp.link.stores import FileStateStore, StateStore
+from fedcomp.link.file_store import FileStateStore
 from fedcomp.methods import Work
 from fedcomp.models.base import load_tensors
 from fedcomp.runtime import limit_threads
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flwr.clientapp.typing import ClientAppCallable
 
     from fedcomp.link.session import Session
+    from fedcomp.link.stores import StateStore
 
 
 @lru_cache(maxsize=1)

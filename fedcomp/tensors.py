@@ -100,6 +100,14 @@ def contiguous(value: Array) -> Array:
     return np.asarray(value, order="C")
 
 
+def read_only(tensors: Tensors) -> Tensors:
+    """Return views that cannot be written to."""
+    views = {name: value.view() for name, value in tensors.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views
+
+
 def full_digest(tensors: Tensors) -> bytes:
     """Return the SHA-256 of a model state: all bytes, by tensor name."""
     digest = hashlib.sha256()
@@ -139,5 +147,19 @@ def add(model: Tensors, change: Tensors) -> Tensors:
             continue
         wide = difference_dtype(value.dtype)
         total = np.asarray(np.add(value.astype(wide), change[name].astype(wide)))
-        out[name] = total.astype(value.dtype)
+        out[name] = narrowed(total, value.dtype)
     return out
+
+
+def narrowed(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Return values in a type; what a smaller float cannot hold becomes its largest.
+
+    Examples
+    --------
+    >>> narrowed(np.array([1e6, -3.0]), np.dtype(np.float16)).tolist()
+    [65504.0, -3.0]
+    """
+    if dtype.kind == "f" and dtype.itemsize < values.dtype.itemsize:
+        most = np.finfo(dtype).max
+        values = np.where(np.isinf(values), values, np.clip(values, -most, most))
+    return np.asarray(values).astype(dtype, copy=False)

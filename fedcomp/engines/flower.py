@@ -16,7 +16,7 @@ from annotated_types import Ge
 from flwr.clientapp import ClientApp
 
 from fedcomp.errors import ConfigError, EngineError, FedcompError, RunInterrupted
-from fedcomp.link.stores import check_space
+from fedcomp.link.space import check_space
 from fedcomp.runtime import EngineSettings, Hooks, cpu_count, return_freed_memory
 from fedcomp.wire import private
 

@@ -8,20 +8,20 @@ open:      pending is dropped if the server used it, else residual ← residual 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedcomp.errors import BitstreamError, DivergedError, LinkError, StaleError
 from fedcomp.link import feedback
 from fedcomp.link.previous import pack_alone, unpack_alone
 from fedcomp.link.session import KEYFRAME_CODEC, Session, restore
 from fedcomp.link.state import ClientState, Part, Pending, Previous
-from fedcomp.tensors import Tensors, full_digest, subtract, version_of
+from fedcomp.tensors import Tensors, full_digest, read_only, subtract, version_of
 from fedcomp.wire.fields import NO_EXCHANGE, Reply
 from fedcomp.wire.packet import Flag, Packet, read_chain
 from fedcomp.wire.side import read_side, write_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fedcomp.codecs.base import Context, Symbols
     from fedcomp.link.stores import StateStore
@@ -89,13 +89,22 @@ class ClientLink:
         self._store = store
         self._initial = initial
         self._state = ClientState()
+        self._previous: Mapping[str, Any] | None = None
 
     def open(self, blob: bytes, fields: Downlink, round_number: int) -> None:
         """Apply a downlink message; `LinkError` means that a keyframe is needed."""
         self.round = round_number
+        with self._store.locked(self.site):
+            self._open(blob, fields)
+
+    def _open(self, blob: bytes, fields: Downlink) -> None:
         state = self._stored()
         if state.pending is not None and state.pending.exchange == fields.exchange:
+            if not state.model:  # lost meanwhile; the reply is to prove that it is here
+                state = self._apply_chain(read_chain(blob), state)
+                self._store.save(self.site, state)
             self.answered = state.pending
+            self.received = read_only(state.model)
             self._state = state
             return
         if fields.exchange < state.exchange:
@@ -106,9 +115,12 @@ class ClientLink:
             raise StaleError(msg)
         state = self._settle(state, fields)
         state = self._apply_chain(read_chain(blob), state)
-        self.received = {name: state.model[name] for name in self.session.manifest.by_name}
+        self.received = read_only({n: state.model[n] for n in self.session.manifest.by_name})
         self.residual = feedback.loaded(state.residual.tensors) if self.session.feedback else {}
         self._state = replace(state, exchange=fields.exchange)
+        shared = state.previous.exchange == fields.previous != NO_EXCHANGE
+        if shared:
+            self._previous = unpack_alone(state.previous.payload, self.session)
         self._store.save(self.site, self._state)
 
     def quantise(self, tensors: Tensors) -> tuple[Symbols, Tensors]:
@@ -120,7 +132,29 @@ class ClientLink:
         return symbols, restore(codec, symbols, base, context)
 
     def reply(self, update: Update, note: str = "") -> bytes:
-        """Return the uplink packet for a finished update; `note` is kept with it."""
+        """Return the uplink packet for a finished update; `note` is kept with it.
+
+        Another worker may have answered this exchange already, whose packet is returned then, or
+        have opened a later one.
+        """
+        with self._store.locked(self.site):
+            exchange, answered = self._store.seen(self.site) or (self._state.exchange, False)
+            if exchange != self._state.exchange:
+                msg = (
+                    f"client {self.site} has seen exchange {exchange.hex()} while it worked on"
+                    f" {self._state.exchange.hex()}: its answer comes too late"
+                )
+                raise StaleError(msg)
+            if answered:
+                self._state = self._stored()
+            else:
+                self._state = self._replied(update, note)
+                self._store.save(self.site, self._state)
+        assert self._state.pending is not None  # noqa: S101  see above
+        return self._state.pending.blob
+
+    def _replied(self, update: Update, note: str) -> ClientState:
+        """Return the state with an answer that the server has not acknowledged."""
         codec, context, state = self.session.uplink, self._context(), self._state
         packet = Packet(
             codec=codec.id,
@@ -140,16 +174,15 @@ class ClientLink:
             kept = feedback.stored(residual, self.session.link)
             state = replace(state, residual=Part(kept))
         symbols = pack_alone(update.symbols, self.session) if codec.uses_previous else b""
-        pending = Pending(state.exchange, blob, note, symbols, Part(lost))
-        self._state = replace(state, pending=pending)
-        self._store.save(self.site, self._state)
-        return blob
+        previous = state.previous.exchange if self._previous is not None else NO_EXCHANGE
+        pending = Pending(state.exchange, blob, previous, note, symbols, Part(lost))
+        return replace(state, pending=pending)
 
     def reply_fields(self) -> Reply:
         """Return what a reply says beside its packet."""
         state, link = self._state, self.session.link
         digest = full_digest(self.received) if link.verify and self.received else b""
-        previous = state.previous.exchange if self._context().previous is not None else NO_EXCHANGE
+        previous = state.pending.previous if state.pending is not None else NO_EXCHANGE
         return Reply(state.exchange, state.version, previous, digest)
 
     def _target(self, tensors: Tensors) -> Tensors:
@@ -159,9 +192,8 @@ class ClientLink:
         return feedback.added(subtract(tensors, base), self.residual, decay)
 
     def _context(self) -> Context:
-        session, kept = self.session, self._state.previous
-        previous = unpack_alone(kept.payload, session) if kept.shared else None
-        return session.context("uplink", self.round, self.received, self.site, previous)
+        models = self.received, self.site, self._previous
+        return self.session.context("uplink", self.round, *models)
 
     def _stored(self) -> ClientState:
         """Return the state of this site unless it is one of another model."""
@@ -184,8 +216,7 @@ class ClientLink:
             again = feedback.total(residual, pending.decoded.tensors)
             kept = feedback.stored(again, self.session.link)
             state = replace(state, pending=None, residual=Part(kept))
-        shared = state.previous.exchange == fields.previous != NO_EXCHANGE
-        return replace(state, previous=replace(state.previous, shared=shared))
+        return state
 
     def _apply_chain(self, packets: list[Packet], state: ClientState) -> ClientState:
         """Apply packets in order, but none of those that led to what is held already."""

@@ -1,4 +1,4 @@
-"""Where a client's state lives between messages."""
+"""Clients' states as files."""
 
 from __future__ import annotations
 
@@ -7,62 +7,30 @@ import json
 import logging
 import os
 import shutil
+import time
 import uuid
-from collections import Counter
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import numpy as np
-from safetensors import SafetensorError
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from fedcomp.errors import ConfigError
 from fedcomp.link.state import ClientState, Part, Pending, Previous
 from fedcomp.tensors import contiguous, version_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from fedcomp.link.session import Session
     from fedcomp.tensors import Tensors
 
 
 log = logging.getLogger(__name__)
 
-
-class StateStore(Protocol):
-    """Keeps one state a site; `save` is atomic."""
-
-    def load(self, site: str) -> ClientState | None:
-        """Return the last state saved, or None."""
-
-    def save(self, site: str, state: ClientState) -> None:
-        """Replace the state of a site."""
-
-
-class MemoryStateStore:
-    """States in this process; sites at the same version share one copy of it."""
-
-    def __init__(self) -> None:
-        self._states: dict[str, ClientState] = {}
-        self._models: dict[bytes, Tensors] = {}
-        self._users: Counter[bytes] = Counter()
-
-    def load(self, site: str) -> ClientState | None:
-        """Return the last state saved, or None."""
-        return self._states.get(site)
-
-    def save(self, site: str, state: ClientState) -> None:
-        """Replace the state of a site."""
-        old = self._states.get(site)
-        model = self._models.setdefault(state.version, state.model)
-        self._users[state.version] += 1
-        self._states[site] = replace(state, model=model)
-        if old is not None:
-            self._users[old.version] -= 1
-            if not self._users[old.version]:
-                del self._models[old.version], self._users[old.version]
+_STALE_SECONDS = 3600.0
+"""A file that was never renamed and is older than this belongs to a process that was killed."""
 
 
 class FileStateStore:
@@ -73,8 +41,10 @@ class FileStateStore:
         sites/<site>/<part>-<…>.safetensors     residual, pending update
         sites/<site>/<hash>.bin                 packets
         sites/<site>/state.json                 names the files that count; replaced last
+        sites/<site>.lock                       held while somebody reads or changes the state
 
-    A version without links is removed by the site that let go of it last.
+    A version without links is removed by the site that let go of it last.  A machine that loses
+    its power may lose states: nothing is forced to the disk.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,18 +54,34 @@ class FileStateStore:
         self._sites.mkdir(parents=True, exist_ok=True)
         for path in self._models.glob("*.safetensors"):
             self._let_go(path.stem)  # left by a process that was killed
+        for path in self._models.glob("*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                    path.unlink()
+
+    @contextmanager
+    def locked(self, site: str) -> Iterator[None]:
+        """Keep all other threads and processes from the state of a site."""
+        with FileLock(f"{self._folder(site)}.lock"):
+            yield
+
+    def seen(self, site: str) -> tuple[bytes, bool] | None:
+        """Return the exchange of the last state saved, and whether it was answered."""
+        try:
+            index = json.loads((self._folder(site) / "state.json").read_text(encoding="utf-8"))
+            return bytes.fromhex(index["exchange"]), index["pending"] is not None
+        except (FileNotFoundError, LookupError, TypeError, ValueError):
+            return None
 
     def load(self, site: str) -> ClientState | None:
         """Return the last state saved, or None."""
         folder = self._folder(site)
         try:
             index = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        try:
             return self._read(folder, index)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            log.warning("the state in %s cannot be used and is removed: %s", folder, error)
+        except (FileNotFoundError, SafetensorError, LookupError, TypeError, ValueError) as error:
+            if folder.is_dir():
+                log.warning("the state in %s cannot be used and is removed: %s", folder, error)
             shutil.rmtree(folder, ignore_errors=True)
             return None
 
@@ -114,6 +100,7 @@ class FileStateStore:
             "pending": pending
             and {
                 "exchange": pending.exchange.hex(),
+                "previous": pending.previous.hex(),
                 "note": pending.note,
                 "decoded": _written(folder, "pending", pending.decoded),
                 "blob": _written_bytes(folder, pending.blob),
@@ -148,6 +135,7 @@ class FileStateStore:
             and Pending(
                 exchange=bytes.fromhex(pending["exchange"]),
                 blob=_bytes(folder, pending["blob"]),
+                previous=bytes.fromhex(pending["previous"]),
                 note=pending["note"],
                 symbols=_bytes(folder, pending["symbols"]),
                 decoded=_part(folder, pending["decoded"]),
@@ -165,7 +153,7 @@ class FileStateStore:
             if version_of(model).hex() == version:
                 return model
             reason = "its contents are not those of its version"
-        except (OSError, SafetensorError) as error:
+        except (FileNotFoundError, SafetensorError) as error:
             reason = str(error)
         log.warning("%s cannot be used and is removed: %s", path, reason)
         path.unlink(missing_ok=True)
@@ -231,30 +219,9 @@ def _part(folder: Path, name: str | None) -> Part:
     if name is None:
         return Part()
     path = folder / name
-    if not path.is_file():
-        msg = f"{name} is missing"
-        raise ValueError(msg)
-    return Part(path=path)
+    with safe_open(path, "numpy"):  # damage shows now, not when the tensors are read
+        return Part(path=path)
 
 
 def _bytes(folder: Path, name: str | None) -> bytes:
     return (folder / name).read_bytes() if name else b""
-
-
-def check_space(folder: Path, session: Session, clients: int, rounds: int) -> None:
-    """Refuse a run whose clients' states may not fit on the disk: a version and feedback each."""
-    model = sum(s.size * np.dtype(s.dtype).itemsize for s in session.manifest.specs)
-    half = session.link.feedback_dtype == "float16"
-    needed = min(clients, rounds + 1) * model
-    if session.feedback:
-        needed += clients * (model + (model // 2 if half else model))
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        msg = (
-            f"the states of {clients} clients may take {needed / 1e9:.1f} GB and {folder} has"
-            f" {free / 1e9:.1f} GB free: choose another disk with hydra.run.dir, fewer clients,"
-            " link.feedback_dtype=float16 or link.feedback=false"
-        )
-        raise ConfigError(msg)

@@ -18,7 +18,8 @@ class History:
     Parameters
     ----------
     max_bytes, max_packets
-        The oldest packets are dropped beyond these.
+        The oldest packets are dropped beyond these, but never the newest one: without it every
+        client would need a keyframe.
     """
 
     max_bytes: int
@@ -28,19 +29,19 @@ class History:
     def append(self, packet: Packet) -> None:
         """Add the delta from the newest version to a new one."""
         self.packets.append(packet)
-        while self.packets and (
+        while len(self.packets) > 1 and (
             len(self.packets) > self.max_packets or cost(self.packets) > self.max_bytes
         ):
             del self.packets[0]
 
-    def since(self, version: bytes) -> list[Packet] | None:
-        """Return the packets after a version, or None if it is too old or unknown.
+    def since(self, version: bytes) -> int | None:
+        """Return where the packets after a version start, or None if it is too old or unknown.
 
         A model can come back to an earlier version; the last occurrence is the nearest.
         """
         for index in range(len(self.packets) - 1, -1, -1):
             if self.packets[index].base == version:
-                return self.packets[index:]
+                return index
         return None
 
 

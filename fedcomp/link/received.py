@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedcomp.errors import BitstreamError
+from fedcomp.link.feedback import FIXED
 from fedcomp.link.session import restore
-from fedcomp.tensors import add, subtract
+from fedcomp.tensors import Kind, add, subtract
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fedcomp.codecs.base import Codec, Context, Symbols
     from fedcomp.tensors import Array, Tensors
+
+MOST_COUNTS = 2**31
+"""A counter counts mini-batches; a client cannot have trained on more of them in a round."""
 
 
 class Received:
@@ -71,7 +75,11 @@ class Received:
             if not np.isfinite(value).all():
                 msg = f"the reply holds values that are not finite, in {name}"
                 raise BitstreamError(msg)
-            if max_norm is not None:
+            kind = self._context.manifest.by_name[name].kind
+            if kind is Kind.COUNTER and (abs(value - self._public[name]) > MOST_COUNTS).any():
+                msg = f"the reply counts {name} on by more than {MOST_COUNTS}"
+                raise BitstreamError(msg)
+            if max_norm is not None and kind not in FIXED:
                 change = value.astype(np.float64) - self._exact[name]
                 squares += float(np.square(change, out=np.asarray(change)).sum())
         if max_norm is not None and squares > max_norm**2:

@@ -13,7 +13,7 @@ from fedcomp.codecs.base import Codec, Context, Direction, Symbols
 from fedcomp.codecs.none import NoCompression
 from fedcomp.errors import BitstreamError
 from fedcomp.link.settings import LinkSettings
-from fedcomp.tensors import Kind, Manifest, Tensors, add, subtract
+from fedcomp.tensors import Kind, Manifest, Tensors, add, narrowed, subtract
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,8 +72,8 @@ class Session:
         if packet.session != self.digest:
             msg = (
                 f"the packet belongs to session {packet.session.hex()}, this end runs"
-                f" {self.digest.hex()}: another run, another model, or other weights in the part of"
-                " it that is not trained"
+                f" {self.digest.hex()}: another run, another model, or other weights in the part"
+                " of it that is not trained"
             )
             raise BitstreamError(msg)
         if packet.codec not in {codec.id for codec in codecs}:
@@ -103,7 +103,7 @@ def restore(codec: Codec, symbols: Symbols, base: Tensors, context: Context) -> 
         decoded = codec.reconstruct({name: symbols[name]}, context)
         if codec.mode == "delta":
             decoded = add({name: base[name]}, decoded)
-        value = decoded[name].astype(spec.dtype, copy=False)
+        value = narrowed(decoded[name], np.dtype(spec.dtype))
         if name.endswith("running_var") and spec.kind is Kind.BUFFER:
             # What a codec loses must not make a variance negative.
             value = np.asarray(np.maximum(value, 0))

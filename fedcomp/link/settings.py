@@ -23,13 +23,14 @@ class LinkSettings:
     feedback_dtype
         How it is stored; `float16` halves the space and rounds.
     feedback_decay
-        Factor on what is kept when it is used.
+        Factor on what is kept when it is used, an update that never arrived included.
     feedback_max_norm
         Largest L2 norm of what is kept; the rest is given up.
     max_update_norm
-        Replies whose update has a larger L2 norm are refused.
+        Replies whose update of the parameters has a larger L2 norm are refused.
     history_bytes, history_versions
-        Bounds of the packets kept for clients that missed some; beyond them a keyframe goes.
+        Bounds of the packets kept for clients that missed some, the newest aside; a client that
+        missed more gets a keyframe.
     """
 
     verify: bool = False
@@ -39,4 +40,4 @@ class LinkSettings:
     feedback_max_norm: Annotated[float, Gt(0)] | None = None
     max_update_norm: Annotated[float, Gt(0)] | None = None
     history_bytes: Annotated[int, Ge(0)] = 64_000_000
-    history_versions: Annotated[int, Ge(0)] = 100
+    history_versions: Annotated[int, Ge(1)] = 100

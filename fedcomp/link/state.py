@@ -37,6 +37,8 @@ class Pending:
 
     Attributes
     ----------
+    previous
+        The exchange whose symbols the packet refers to.
     note
         What the reply said beside its packet, to be said again.
     symbols
@@ -47,6 +49,7 @@ class Pending:
 
     exchange: bytes
     blob: bytes = field(repr=False)
+    previous: bytes = NO_EXCHANGE
     note: str = ""
     symbols: bytes = field(default=b"", repr=False)
     decoded: Part = field(default_factory=Part, repr=False)
@@ -54,11 +57,10 @@ class Pending:
 
 @dataclass(frozen=True)
 class Previous:
-    """Packed symbols of the last reply that the server used; `shared`: it still has them."""
+    """Packed symbols of the last reply that the server used."""
 
     exchange: bytes = NO_EXCHANGE
     payload: bytes = field(default=b"", repr=False)
-    shared: bool = False
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class _VirtualRun:
         class Watched(ServerLink):
             def publish(self, *arguments: object, **options: object) -> None:
                 super().publish(*arguments, **options)  # type: ignore[arg-type]
-                packets = self._history.packets
+                packets = self.broadcast.history.packets
                 watch.most_history = max(watch.most_history, cost(packets))
                 watch.most_packets = max(watch.most_packets, len(packets))
 

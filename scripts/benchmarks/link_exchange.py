@@ -13,9 +13,10 @@ from fedcomp.codecs.base import Context
 from fedcomp.codecs.topk import TopK
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.link.client import ClientLink, Update
+from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.server import ServerLink
 from fedcomp.link.session import Session
-from fedcomp.link.stores import ClientState, FileStateStore
+from fedcomp.link.state import ClientState
 from fedcomp.tensors import version_of
 from scripts.benchmarks.coding_duel import REPEATS, in_turns
 from scripts.benchmarks.link_models import CLIENT_IMAGES, MEASURED_IMAGES

@@ -136,7 +136,7 @@ class Packets:
 
     def on_round(self, result: Any) -> None:  # noqa: ARG002
         """Add up replies, the different messages to clients, and the history."""
-        history = cost(self._link._history.packets)
+        history = cost(self._link.broadcast.history.packets)
         self.most = max(self.most, self._grid.sent_bytes + self._grid.answered_bytes + history)
 
     def on_end(self, model: Tensors) -> None:

@@ -12,11 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fedcomp.codecs.nnc import Nnc
 from fedcomp.codecs.uniform import Uniform
-from fedcomp.errors import BitstreamError, LinkError
+from fedcomp.errors import BitstreamError, LinkError, StaleError
 from fedcomp.link.client import ClientLink, Update
+from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.server import ServerLink
 from fedcomp.link.settings import LinkSettings
-from fedcomp.link.stores import FileStateStore, StateStore
+from fedcomp.link.stores import StateStore
 from fedcomp.tensors import Tensors, add
 from fedcomp.wire.fields import Downlink, Reply
 from tests.common import equal
@@ -45,6 +46,7 @@ class Federation(RuleBasedStateMachine):
         self.accepted: dict[str, Tensors] = {}
         self.delayed: list[tuple[str, bytes, Reply]] = []
         self.messages: list[tuple[str, bytes, Downlink]] = []
+        self.working: list[ClientLink] = []
         self.server.begin()
         self.checkpoint()
 
@@ -67,13 +69,25 @@ class Federation(RuleBasedStateMachine):
                 self.server.forget(site)
                 continue
             break
-        if link.answered is None:
-            assert equal(link.received, self.server.public)
+        assert equal(link.received, self.server.public)
         return link
 
     @rule(site=st.sampled_from(SITES), lost=st.booleans(), seed=st.integers(0, 99))
     def train(self, site: str, lost: bool, seed: int) -> None:
-        link = self.opened(site)
+        self.finish(self.opened(site), lost, seed)
+
+    @rule(site=st.sampled_from(SITES))
+    def begin_to_train(self, site: str) -> None:
+        """Another worker may train for the same site meanwhile, or evaluate."""
+        self.working.append(self.opened(site))
+
+    @precondition(lambda self: self.working)
+    @rule(index=st.integers(0, 99), lost=st.booleans(), seed=st.integers(0, 99))
+    def end_training(self, index: int, lost: bool, seed: int) -> None:
+        self.finish(self.working.pop(index % len(self.working)), lost, seed)
+
+    def finish(self, link: ClientLink, lost: bool, seed: int) -> None:
+        site = link.site
         if link.answered is not None:
             blob = link.answered.blob  # the message came twice
         else:
@@ -81,9 +95,14 @@ class Federation(RuleBasedStateMachine):
             change = {name: rng.normal(size=v.shape).astype(v.dtype) for name, v in zeros().items()}
             target = add(link.received, change)
             symbols, _ = link.quantise(target)
-            blob = link.reply(Update(symbols, target))
-            moved = {name: target[name] - link.received[name] for name in PARAMETERS}
-            self.trained[site] = plus(self.trained[site], moved)
+            _, answered = self.store.seen(site) or (b"", False)
+            try:
+                blob = link.reply(Update(symbols, target))
+            except StaleError:
+                return
+            if not answered:
+                moved = {name: target[name] - link.received[name] for name in PARAMETERS}
+                self.trained[site] = plus(self.trained[site], moved)
         if lost:
             self.delayed.append((site, blob, link.reply_fields()))
         else:
@@ -95,8 +114,7 @@ class Federation(RuleBasedStateMachine):
         except BitstreamError:
             return
         assert site not in self.accepted
-        if claims.digest:
-            self.server.confirm(site, claims)
+        self.server.confirm(site, claims)
         self.accepted[site] = {n: received.tensor(n) - self.server.exact[n] for n in PARAMETERS}
 
     @precondition(lambda self: self.delayed)

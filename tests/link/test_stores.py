@@ -1,37 +1,22 @@
 from __future__ import annotations
 
 import os
-import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from fedcomp.codecs.uniform import Uniform
-from fedcomp.errors import ConfigError
-from fedcomp.link import stores
-from fedcomp.link.settings import LinkSettings
-from fedcomp.link.state import ClientState, Part, Pending, Previous
-from fedcomp.link.stores import FileStateStore, MemoryStateStore, StateStore, check_space
-from fedcomp.tensors import version_of
+from fedcomp.link import file_store
+from fedcomp.link.file_store import FileStateStore
+from fedcomp.link.stores import MemoryStateStore, StateStore
 from tests.common import equal
-from tests.link.common import session
-
-
-def state(number: int) -> ClientState:
-    tensors = {"w": np.full((2, 3), number, np.float32), "n": np.array(number, np.int64)}
-    return ClientState(version_of(tensors), tensors)
-
-
-@pytest.fixture(params=["file", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> StateStore:
-    return FileStateStore(tmp_path) if request.param == "file" else MemoryStateStore()
+from tests.link.common import full_state, state
 
 
 def test_a_state_comes_back_as_it_was(store: StateStore) -> None:
@@ -54,18 +39,6 @@ def test_sites_share_a_version_and_the_last_one_removes_it(tmp_path: Path) -> No
     for site in range(50):
         store.save(str(site), state(2))
     assert [path.stem for path in (tmp_path / "models").iterdir()] == [state(2).version.hex()]
-
-
-def full_state(number: int) -> ClientState:
-    tensors = {"w": np.full((2, 3), -number, np.float32)}
-    exchange = bytes(11) + bytes([number])
-    return replace(
-        state(number),
-        exchange=exchange,
-        residual=Part(tensors),
-        pending=Pending(exchange, b"blob%d" % number, "note", b"symbols", Part(tensors)),
-        previous=Previous(exchange, b"symbols"),
-    )
 
 
 def test_all_parts_come_back_and_old_files_go(store: StateStore, tmp_path: Path) -> None:
@@ -107,7 +80,7 @@ def test_a_killed_process_leaves_the_old_state_or_the_new_one(tmp_path: Path) ->
         with pytest.MonkeyPatch.context() as patch:
             for owner, name in ((os, "link"), (Path, "replace"), (Path, "unlink")):
                 patch.setattr(owner, name, dies(getattr(owner, name)))
-            patch.setattr(stores, "save_file", dies(stores.save_file))
+            patch.setattr(file_store, "save_file", dies(file_store.save_file))
             died = False
             try:
                 store.save("a", full_state(2))
@@ -133,36 +106,20 @@ def test_a_killed_process_leaves_the_old_state_or_the_new_one(tmp_path: Path) ->
     pytest.fail("the process died every time")
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip"])
-def test_a_damaged_model_is_lost_and_the_residual_is_not(damage: str, tmp_path: Path) -> None:
+def test_a_store_that_is_opened_removes_what_nobody_holds_and_nobody_writes(
+    tmp_path: Path,
+) -> None:
     store = FileStateStore(tmp_path)
-    store.save("a", full_state(1))
-    (path,) = (tmp_path / "models").iterdir()
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data[: len(data) // 2] if damage == "truncate" else data)
-    found = store.load("a")
-    assert found is not None
-    assert (found.version, found.model) == (b"", {})
-    assert found.residual.tensors["w"][0, 0] == -1
-    store.save("a", full_state(1))
-    again = store.load("a")
-    assert again is not None
-    assert again.version == state(1).version
-
-
-def test_space_is_checked_before_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    agreed = session(up=Uniform())  # 15 floats and a counter: 68 bytes a model
-    folder = tmp_path / "not" / "yet"
-    usage = shutil.disk_usage(tmp_path)
-    for free, feedback, fits in ((1020, "auto", True), (1019, "auto", False), (340, False, True)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, n=free: usage._replace(free=n))
-        of = replace(agreed, link=LinkSettings(feedback=feedback))  # type: ignore[arg-type]
-        if fits:
-            check_space(folder, of, clients=5, rounds=5)
-        else:
-            with pytest.raises(ConfigError, match=r"may take .*feedback_dtype=float16"):
-                check_space(folder, of, clients=5, rounds=5)
+    store.save("0", state(1))
+    models, now = tmp_path / "models", time.time()
+    ages = {"old": 3601 + 60, "older": 10**6, "young": 3600 - 60, "new": 0}
+    for name, age in ages.items():
+        (models / f"{name}.tmp").write_bytes(b"half a mod")
+        os.utime(models / f"{name}.tmp", (now - age, now - age))
+    (models / f"{state(2).version.hex()}.safetensors").write_bytes(b"no site links to it")
+    FileStateStore(tmp_path)
+    kept = {f"{state(1).version.hex()}.safetensors", "young.tmp", "new.tmp"}
+    assert {path.name for path in models.iterdir()} == kept
 
 
 class Stores(RuleBasedStateMachine):
@@ -199,3 +156,4 @@ class Stores(RuleBasedStateMachine):
 
 
 TestStores = Stores.TestCase
+TestStores.settings = settings(max_examples=40, deadline=None)
