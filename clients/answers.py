@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedcomp.errors import ConfigError, DivergedError
+from fedcomp.errors import ConfigError, DivergedError, StaleError
 from fedcomp.wire import keys
 from fedcomp.wire.records import blob_record, reply_record
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 
 def refusal(message: Message, error: LinkError) -> Message:
-    """Return the answer to a packet that cannot be applied: the server sends a keyframe."""
+    """Return the answer to a packet that cannot be applied: mostly the server sends a keyframe."""
     fields = ConfigRecord({keys.NACK: str(error)})
     if isinstance(error, DivergedError):
         fields[keys.DIVERGED] = True
+    if isinstance(error, StaleError):
+        fields[keys.STALE] = True
     return Message(RecordDict({keys.FIELDS: fields}), reply_to=message)
 
 

@@ -72,7 +72,7 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         step=settings.server_step.create(setup),
         settings=settings,
         evaluate=measure,
-        observers=[RunFolder(job, Path(job.folder), setup.frozen), *hooks.observers],
+        observers=[RunFolder(job, Path(job.folder), setup.export), *hooks.observers],
     ).start(TASKS[task].metric)
 
 

@@ -14,11 +14,11 @@ import numpy as np
 from flwr.app import ConfigRecord, MetricRecord
 
 from fedcomp import seeds
-from fedcomp.errors import RoundError
+from fedcomp.errors import FedcompError, RoundError, RunInterrupted
 from fedcomp.report.observer import RoundResult, RunStart
 from fedcomp.wire import keys
 from fedcomp.wire.records import from_record, to_record
-from strategies.exchange import join, strategy_specs
+from strategies.aggregate import check_aggregate, join, strategy_specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -103,7 +103,7 @@ class Compressed:
             round=number,
             metrics=metrics,
             entries=self._ledger.take(),
-            clients=len(exchange.replies),
+            clients=len(exchange.used),
             failures=len(exchange.failures) + failures,
             encode_seconds=exchange.seconds[keys.ENCODE_SECONDS] + encode_seconds,
             decode_seconds=exchange.seconds[keys.DECODE_SECONDS],
@@ -114,7 +114,7 @@ class Compressed:
     def _train(self, number: int) -> tuple[Exchange, Tensors, float]:
         """Exchange, aggregate and publish; return the account and the new public model."""
         exchange = self._grid.open(number, "train")
-        with self._seeded("train", number):
+        with self._calling("configure_train", number), self._seeded("train", number):
             messages = list(
                 self._strategy.configure_train(number, self._record(), ConfigRecord(), self._grid)
             )
@@ -122,42 +122,40 @@ class Compressed:
         del messages  # they hold the old model
         self._ledger.trained(len(replies))
         self._guard(exchange, replies)
-        aggregate, found = self._aggregate(number, replies)
         examples = {
             site: float(reply.content.metric_records[keys.METRICS][keys.EXAMPLES])  # type: ignore[arg-type]
             for site, reply in exchange.replies.items()
         }
+        tensors, found = self._aggregate(number, replies)
         del replies
-        tensors = from_record(aggregate)
-        del aggregate  # in bytes, unless the strategy keeps it
         model = join(tensors, exchange, examples, self._link.exact)
         del tensors
-        model, side = self._step.after_aggregate(model, exchange.side, _scalars(found), number)
+        model, side = self._step.after_aggregate(model, exchange.side, found, number)
         bad = [name for name, value in model.items() if not np.isfinite(value).all()]
         if bad:
             msg = f"round {number}: the aggregate is not finite, first in {bad[0]}; it is not sent"
             raise RoundError(msg)
         began = time.perf_counter()
         exchange.release()
-        self._link.publish(model, number, exchange.replies, side)
+        self._link.publish(model, number, exchange.used, side)
         return exchange, self._link.public, time.perf_counter() - began
 
-    def _aggregate(self, number: int, replies: list[Message]) -> tuple[ArrayRecord, MetricRecord]:
-        name = type(self._strategy).__name__
-        try:
+    def _aggregate(self, number: int, replies: list[Message]) -> tuple[Tensors, dict[str, float]]:
+        with self._calling("aggregate_train", number):
             aggregate, found = self._strategy.aggregate_train(number, replies)
-        except Exception as error:
-            msg = f"round {number}: strategy {name} failed: {type(error).__name__}: {error}"
-            raise RoundError(msg) from error
-        if aggregate is None:
-            msg = f"round {number}: strategy {name} returned no model of {len(replies)} replies"
+            tensors = None if aggregate is None else from_record(aggregate)
+            scalars = _scalars(found)
+        who = self._who(number)
+        if tensors is None:
+            msg = f"{who} returned no model of {len(replies)} replies"
             raise RoundError(msg)
-        return aggregate, found if found is not None else MetricRecord()
+        check_aggregate(tensors, self._manifest, who)
+        return tensors, scalars
 
     def _evaluate_federated(self, number: int) -> tuple[dict[str, float], int]:
         """Let the strategy evaluate the new version at clients; return metrics and failures."""
         exchange = self._grid.open(number, "evaluate")
-        with self._seeded("evaluate", number):
+        with self._calling("configure_evaluate", number), self._seeded("evaluate", number):
             messages = list(
                 self._strategy.configure_evaluate(
                     number, self._record(), ConfigRecord(), self._grid
@@ -165,8 +163,10 @@ class Compressed:
             )
         if not messages:
             return {}, 0
-        found = self._strategy.aggregate_evaluate(number, self._exchange(messages))
-        metrics = {f"federated_{name}": value for name, value in _scalars(found).items()}
+        replies = self._exchange(messages)
+        with self._calling("aggregate_evaluate", number):
+            found = _scalars(self._strategy.aggregate_evaluate(number, replies))
+        metrics = {f"federated_{name}": value for name, value in found.items()}
         return metrics, len(exchange.failures)
 
     def _record(self) -> ArrayRecord:
@@ -188,6 +188,21 @@ class Compressed:
             f" {least}; {len(exchange.failures)} clients failed, the first with: {reason}"
         )
         raise RoundError(msg)
+
+    def _who(self, number: int) -> str:
+        return f"round {number}: strategy {type(self._strategy).__name__}"
+
+    @contextmanager
+    def _calling(self, method: str, number: int) -> Iterator[None]:
+        """Turn errors of the strategy's own into ones that name it."""
+        try:
+            yield
+        except (FedcompError, RunInterrupted):
+            raise
+        except Exception as error:
+            kind = type(error).__name__
+            msg = f"{self._who(number)} failed: {kind}: {error} (in {method})"
+            raise RoundError(msg) from error
 
     @contextmanager
     def _seeded(self, purpose: str, number: int) -> Iterator[None]:

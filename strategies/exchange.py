@@ -7,19 +7,17 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-from flwr.app import RecordDict
-
-from fedcomp.link.feedback import FIXED
 from fedcomp.link.ledger import Entry, Ledger
 
 if TYPE_CHECKING:
-    from flwr.app import Message
+    from weakref import ReferenceType
+
+    from flwr.app import ArrayRecord, Message
 
     from fedcomp.codecs.base import Direction
     from fedcomp.link.ledger import Purpose
     from fedcomp.link.received import Received
-    from fedcomp.tensors import Manifest, Tensors, TensorSpec
+    from fedcomp.tensors import Tensors
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +34,17 @@ class Sizes:
 
 @dataclass
 class Exchange:
-    """One round of messages of one purpose, and what came back of it by site."""
+    """One round of messages of one purpose, and what came back of it by site.
+
+    Attributes
+    ----------
+    used
+        Whose replies there were, once these have been let go of.
+    asked
+        Who got a message; a second one is not sent.
+    broadcast
+        The strategy's record that was last found to be the model that the link broadcasts.
+    """
 
     ledger: Ledger
     round: int
@@ -45,6 +53,9 @@ class Exchange:
     received: dict[str, Received] = field(default_factory=dict)
     side: dict[str, Tensors] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    used: tuple[str, ...] = ()
+    asked: set[str] = field(default_factory=set)
+    broadcast: ReferenceType[ArrayRecord] | None = None
     keyframed: set[str] = field(default_factory=set)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
@@ -69,43 +80,12 @@ class Exchange:
             add(purpose, 0, sizes.side, 0, 0.0)
 
     def release(self) -> None:
-        """Let go of what replies hold, once their content has been used."""
-        self.received.clear()
-        for reply in self.replies.values():
-            reply.content = RecordDict()
+        """Let go of replies once they have been used; who keeps some finds them as they were."""
+        self.used = tuple(self.replies)
+        self.replies, self.received, self.side = {}, {}, {}
 
     def fail(self, site: str, reason: str) -> None:
         """Note that a site gave no usable reply; of a traceback only the last line is kept."""
         lines = [line.strip() for line in reason.splitlines() if line.strip()]
         self.failures[site] = lines[-1] if lines else "no reason was given"
         log.warning("round %d: site %s failed: %s", self.round, site, reason)
-
-
-def strategy_specs(manifest: Manifest) -> list[TensorSpec]:
-    """Return the tensors that the strategy aggregates; buffers and counters go round it."""
-    return [spec for spec in manifest.specs if spec.kind not in FIXED]
-
-
-def join(
-    aggregate: Tensors, exchange: Exchange, examples: dict[str, float], old: Tensors
-) -> Tensors:
-    """Put buffers back beside an aggregate, in the order and the dtypes of the old model.
-
-    Buffers are averaged by the number of examples; of counters the largest one counts.
-    """
-    around = {name: value for name, value in old.items() if name not in aggregate}
-    means = {n: np.zeros(v.shape) for n, v in around.items() if v.dtype.kind == "f"}
-    largest: Tensors = {}
-    total = sum(examples.values())
-    for site, received in exchange.received.items():
-        for name in around:
-            value = received.tensor(name)
-            if name in means:
-                means[name] += value.astype(np.float64) * (examples[site] / total)
-            else:
-                largest[name] = np.maximum(largest.get(name, value), value)
-    found = {**aggregate, **means, **largest}
-    return {
-        name: np.asarray(found[name]).astype(value.dtype, copy=False).reshape(value.shape)
-        for name, value in old.items()
-    }

@@ -6,29 +6,32 @@ packets, replies come back as the arrays that the strategy expects.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
-from flwr.app import ConfigRecord, Message
-
-from fedcomp.errors import DivergedError, RunInterrupted
-from fedcomp.wire import keys
-from fedcomp.wire.sizes import MessageSizer
-from strategies.exchange import Exchange, Sizes
+from fedcomp.errors import RunInterrupted
+from strategies.exchange import Exchange
 from strategies.forward import ForwardingGrid
-from strategies.replies import accept, refuse_odd_metrics
-from strategies.requests import pack
+from strategies.mailbox import Letter, Mailbox
+from strategies.nacks import is_nack, needs_keyframe
+from strategies.replies import discard, judge, refuse_odd_metrics
+from strategies.requests import send
+from strategies.roster import Roster
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from threading import Event
 
+    from flwr.app import Message
     from flwr.serverapp import Grid
 
     from fedcomp.link.ledger import Ledger, Purpose
     from fedcomp.link.server import ServerLink
 
 POLL_SECONDS = 0.01
+
+log = logging.getLogger(__name__)
 
 
 class CompressingGrid(ForwardingGrid):
@@ -52,17 +55,15 @@ class CompressingGrid(ForwardingGrid):
         super().__init__(inner)
         self._link = link
         self._ledger = ledger
-        self._sites = dict(sites)
         self._stop = stop
-        self._pending: dict[str, Message] = {}
-        self._resent: dict[str, str] = {}
-        self._size = MessageSizer()
+        self._roster = Roster(inner, ledger, sites, stop)
+        self._mail = Mailbox()
         self.exchange = Exchange(ledger, 0, "train")
 
     def open(self, round_number: int, purpose: Purpose) -> Exchange:
         """Begin the account of one exchange; replies to earlier ones are not waited for."""
-        self._pending.clear()
-        self._resent.clear()
+        self._mail.begin()
+        self._roster.begin(round_number)
         self._link.begin()
         self.exchange = Exchange(self._ledger, round_number, purpose)
         return self.exchange
@@ -71,25 +72,36 @@ class CompressingGrid(ForwardingGrid):
         """Return the connected nodes in the order of their sites; strategies may wait here."""
         if self._stop.is_set():
             raise RunInterrupted
-        connected = set(self._inner.get_node_ids())
-        return [node for node in self._sites if node in connected]
+        return self._roster.connected()
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Send each message with a packet in place of its arrays."""
-        requests = list(messages)
-        parts = self.exchange, self._link
-        packed = [pack(*parts, self._site(request), request, self._size) for request in requests]
-        identifiers = list(self._inner.push_messages(packed))
-        self._pending.update(zip(identifiers, requests, strict=True))
+        """Send each message with a packet in place of its arrays; return the ids of those sent."""
+        identifiers = []
+        for request in messages:
+            site = self._roster.site(request.metadata.dst_node_id)
+            if site in self.exchange.asked:
+                log.warning("site %s is asked twice at once; the second message is left out", site)
+                continue
+            self.exchange.asked.add(site)
+            identifiers += self._send(site, request)
         return identifiers
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Return the valid replies that have arrived, decoded."""
-        wanted = [self._resent.get(identifier, identifier) for identifier in message_ids]
         valid = []
-        for reply in self._inner.pull_messages([i for i in wanted if i in self._pending]):
-            request = self._pending.pop(reply.metadata.reply_to_message_id)
-            if self._receive(request, reply):
+        wanted = [*self._mail.waiting(message_ids), *self._mail.overdue()]
+        for reply in self._inner.pull_messages(wanted) if wanted else ():
+            identifier = reply.metadata.reply_to_message_id
+            letter = self._mail.take(identifier)
+            if letter is None:
+                log.warning("a reply to a message that was never sent is left out")
+            elif letter.request is None:
+                account = Exchange(self._ledger, self.exchange.round, letter.purpose)
+                discard(account, letter.site, reply, letter.unused)
+            elif is_nack(reply):
+                if needs_keyframe(self.exchange, self._link, letter.site, reply):
+                    self._send(letter.site, letter.request, identifier)
+            elif judge(self.exchange, self._link, letter.site, reply):
                 valid.append(reply)
         return valid
 
@@ -99,50 +111,20 @@ class CompressingGrid(ForwardingGrid):
         """Exchange messages; return the valid replies in the order of their sites."""
         identifiers = self.push_messages(messages)
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
-        while self._pending and time.monotonic() < deadline:
+        while self._mail.waiting(identifiers) and time.monotonic() < deadline:
             if self._stop.is_set():
                 raise RunInterrupted
             if not self.pull_messages(identifiers):
                 time.sleep(POLL_SECONDS)
-        for request in self._pending.values():
-            self.exchange.fail(self._site(request), f"no answer within {timeout} s")
+        for letter in self._mail.give_up(identifiers):
+            self.exchange.fail(letter.site, f"no answer within {timeout} s")
         refuse_odd_metrics(self.exchange)
         replies = self.exchange.replies
-        return [replies[site] for site in self._sites.values() if site in replies]
+        return [replies[site] for site in self._roster.sites() if site in replies]
 
-    def _site(self, request: Message) -> str:
-        return self._sites[request.metadata.dst_node_id]
-
-    def _receive(self, request: Message, reply: Message) -> bool:
-        """Decode a reply in place; tell whether the strategy may have it."""
-        site = self._site(request)
-        size = self._size(reply)
-        if reply.has_error():
-            self.exchange.book(site, "uplink", "error", "", Sizes(size))
-            self.exchange.fail(site, reply.error.reason or "an error without a reason")
-            return False
-        fields = reply.content.config_records.get(keys.FIELDS, ConfigRecord())
-        if keys.NACK in fields:
-            self.exchange.book(site, "uplink", "nack", "", Sizes(size))
-            if keys.DIVERGED in fields and self._link.session.link.verify:
-                raise DivergedError(str(fields[keys.NACK]))
-            refused = reply.metadata.reply_to_message_id
-            return self._send_keyframe(site, request, refused, str(fields[keys.NACK]))
-        try:
-            accept(self.exchange, self._link, site, reply, size)
-        except DivergedError:
-            raise
-        except Exception as error:
-            self.exchange.fail(site, f"the reply is refused: {error}")
-            return False
-        return True
-
-    def _send_keyframe(self, site: str, request: Message, refused: str, reason: str) -> bool:
-        """Answer a NACK at once, in the same exchange; a second one is a failure."""
-        if site in self.exchange.keyframed:
-            self.exchange.fail(site, f"the client refuses a keyframe too: {reason}")
-            return False
-        self.exchange.keyframed.add(site)
-        self._link.forget(site)
-        (self._resent[refused],) = self.push_messages([request])
-        return False
+    def _send(self, site: str, request: Message, instead_of: str | None = None) -> list[str]:
+        identifier = send(self._inner, self.exchange, self._link, site, request)
+        if identifier is None:
+            return []
+        self._mail.add(identifier, Letter(site, self.exchange.purpose, request), instead_of)
+        return [identifier]

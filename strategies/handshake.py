@@ -1,25 +1,85 @@
-"""Learning which node is which client, before the first round."""
+"""Learning which node is which client."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
 from fedcomp.errors import EngineError, RunInterrupted
 from fedcomp.wire import keys
 from fedcomp.wire.private import message_bytes
 from strategies.exchange import Exchange, Sizes
+from strategies.requests import push
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from threading import Event
 
     from flwr.serverapp import Grid
 
     from fedcomp.link.ledger import Ledger
 
-_POLL_SECONDS = 0.05
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """What a node says of itself: its site, or why it does not say it."""
+
+    node: int
+    site: str
+    problem: str = ""
+
+
+class Handshake:
+    """Asks nodes for their sites, and books what that costs.
+
+    A question is booked without a client's name, which nobody knows before the answer.
+    """
+
+    def __init__(self, grid: Grid, ledger: Ledger) -> None:
+        self._grid = grid
+        self._ledger = ledger
+        self._open: dict[str, int] = {}
+        self._closed: dict[str, str] = {}
+
+    @property
+    def waiting(self) -> set[int]:
+        """The nodes that have been asked and have not answered."""
+        return set(self._open.values())
+
+    def ask(self, nodes: Iterable[int], round_number: int) -> set[int]:
+        """Ask each node; return those to which no message could be sent."""
+        exchange = Exchange(self._ledger, round_number, "handshake")
+        failed = set()
+        for node in nodes:
+            request = Message(RecordDict(), node, MessageType.QUERY)
+            size = message_bytes(request)
+            identifier = push(self._grid, request)
+            if identifier is None:
+                failed.add(node)
+                continue
+            self._open[identifier] = node
+            exchange.book("", "downlink", "message", "", Sizes(size))
+        return failed
+
+    def answers(self, round_number: int) -> Iterator[Introduction]:
+        """Yield what nodes have answered since the last call."""
+        exchange = Exchange(self._ledger, round_number, "handshake")
+        for reply in self._grid.pull_messages(list(self._open)):
+            identifier, size = reply.metadata.reply_to_message_id, Sizes(message_bytes(reply))
+            if identifier not in self._open:
+                site = self._closed.get(identifier, "")
+                exchange.book(site, "uplink", "duplicate", "", size)
+                continue
+            found = _read(self._open.pop(identifier), reply)
+            self._closed[identifier] = found.site
+            kind = "error" if reply.has_error() else "message"
+            exchange.book(found.site, "uplink", kind, "", size)
+            yield found
 
 
 def meet(grid: Grid, clients: int, ledger: Ledger, stop: Event, timeout: float) -> dict[int, str]:
@@ -34,31 +94,40 @@ def meet(grid: Grid, clients: int, ledger: Ledger, stop: Event, timeout: float) 
         _check(stop, deadline, f"{len(nodes)} of {clients} clients are connected", timeout)
         nodes = list(grid.get_node_ids())
         if len(nodes) < clients:
-            time.sleep(_POLL_SECONDS)
-    exchange = Exchange(ledger, 0, "handshake")
-    requests = [Message(RecordDict(), node, MessageType.QUERY) for node in nodes]
-    sizes = [message_bytes(request) for request in requests]
-    pending = dict(zip(grid.push_messages(requests), nodes, strict=True))
+            time.sleep(POLL_SECONDS)
+    handshake = Handshake(grid, ledger)
+    if failed := handshake.ask(nodes, 0):
+        msg = f"nothing can be sent to {len(failed)} of {len(nodes)} clients: see Flower's log"
+        raise EngineError(msg)
     sites: dict[int, str] = {}
-    while pending:
+    while handshake.waiting:
         _check(stop, deadline, f"{len(sites)} of {clients} clients have answered", timeout)
-        replies = list(grid.pull_messages(list(pending)))
-        for reply in replies:
-            node = pending.pop(reply.metadata.reply_to_message_id)
-            if reply.has_error():
-                msg = f"a client could not start: {reply.error.reason}"
+        before = len(sites)
+        for found in handshake.answers(0):
+            if found.problem:
+                msg = f"a client could not start: {found.problem}"
                 raise EngineError(msg)
-            site = str(reply.content.config_records[keys.FIELDS][keys.SITE])
-            exchange.book(site, "uplink", "message", "", Sizes(message_bytes(reply)))
-            sites[node] = site
-        if not replies:
-            time.sleep(_POLL_SECONDS)
+            sites[found.node] = found.site
+        if len(sites) == before:
+            time.sleep(POLL_SECONDS)
     if len(set(sites.values())) < len(sites):
         msg = f"several nodes claim the same partition: {sorted(sites.values())}"
         raise EngineError(msg)
-    for node, size in zip(nodes, sizes, strict=True):
-        exchange.book(sites[node], "downlink", "message", "", Sizes(size))
-    return dict(sorted(sites.items(), key=lambda pair: (len(pair[1]), pair[1])))
+    return dict(sorted(sites.items(), key=lambda pair: site_order(pair[1])))
+
+
+def site_order(site: str) -> tuple[int, str]:
+    """Return what sorts sites that are numbers as numbers."""
+    return len(site), site
+
+
+def _read(node: int, reply: Message) -> Introduction:
+    if reply.has_error():
+        return Introduction(node, "", reply.error.reason or "an error without a reason")
+    site = reply.content.config_records.get(keys.FIELDS, ConfigRecord()).get(keys.SITE)
+    if isinstance(site, str) and site:
+        return Introduction(node, site)
+    return Introduction(node, "", f"it names {site!r} as its partition")
 
 
 def _check(stop: Event, deadline: float, state: str, timeout: float) -> None:

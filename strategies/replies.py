@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
-from fedcomp.errors import BitstreamError
+from fedcomp.errors import BitstreamError, DivergedError
 from fedcomp.wire import keys
-from fedcomp.wire.records import blob_of, lazy_record, reply_fields
-from strategies.exchange import Sizes, strategy_specs
+from fedcomp.wire.records import blob_of, is_blob, lazy_record, reply_fields
+from fedcomp.wire.sizes import message_size
+from strategies.aggregate import strategy_specs
+from strategies.exchange import Sizes
 
 if TYPE_CHECKING:
     from flwr.app import Message
 
+    from fedcomp.link.received import Received
     from fedcomp.link.server import ServerLink
     from strategies.exchange import Exchange
 
@@ -28,11 +31,28 @@ MOST_EXAMPLES = 2**31
 """More samples than this a client cannot have."""
 
 
-def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message, size: int) -> None:
+def judge(exchange: Exchange, link: ServerLink, site: str, reply: Message) -> bool:
+    """Decode a reply in place, or note why not; tell whether the strategy may have it."""
+    if reply.has_error():
+        discard(exchange, site, reply, "error")
+        exchange.fail(site, reply.error.reason or "an error without a reason")
+        return False
+    try:
+        accept(exchange, link, site, reply)
+    except DivergedError:
+        raise
+    except Exception as error:
+        exchange.fail(site, f"the reply is refused: {error}")
+        return False
+    return True
+
+
+def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message) -> None:
     """Check, decode and book a reply; raise `BitstreamError` with nothing used of a bad one."""
     began = time.perf_counter()
     content = reply.content
     fields = content.config_records.get(keys.FIELDS, ConfigRecord())
+    size = message_size(reply)
     kind, codec, sizes, spent = "message", "", Sizes(size), 0.0
     try:
         blobs = [blob_of(record) for record in content.array_records.values()]
@@ -48,6 +68,8 @@ def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message, size
                 _refuse(f"carries {len(blobs)} array records, expected one named {keys.ARRAYS}")
             received = link.uplink(site, blobs[0], claims, exchange.round)
             sizes = Sizes(size, received.payload_bytes, len(blobs[0]), received.side_bytes)
+            if _is_empty(received, link):
+                _refuse("holds no tensor: nothing was trained")
             kind = link.session.uplink.mode
             specs = strategy_specs(link.session.manifest)
             checked[keys.ARRAYS] = lazy_record(specs, received.tensor)
@@ -62,6 +84,13 @@ def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message, size
     exchange.seconds[keys.DECODE_SECONDS] += time.perf_counter() - began
     reply.content = checked
     exchange.replies[site] = reply
+
+
+def discard(exchange: Exchange, site: str, reply: Message, kind: str) -> None:
+    """Book a reply that is not used, and look no closer."""
+    records = reply.content.array_records.values() if reply.has_content() else ()
+    packet = sum(len(blob_of(record)) for record in records if is_blob(record))
+    exchange.book(site, "uplink", kind, "", Sizes(message_size(reply), packet=packet))
 
 
 def refuse_odd_metrics(exchange: Exchange) -> None:
@@ -93,6 +122,12 @@ def _metrics(content: RecordDict) -> MetricRecord:
     if isinstance(examples, list) or not 0 < (examples or 0) <= MOST_EXAMPLES:
         _refuse(f"reports {keys.EXAMPLES} = {examples}, allowed are 1 to {MOST_EXAMPLES}")
     return record
+
+
+def _is_empty(received: Received, link: ServerLink) -> bool:
+    """Tell whether a reply brings no tensor; the smallest ones tell it with the least work."""
+    specs = sorted(link.session.manifest.specs, key=lambda spec: spec.size)
+    return all(received.tensor(spec.name) is link.exact[spec.name] for spec in specs)
 
 
 def _seconds(value: object) -> float:

@@ -18,9 +18,7 @@ from fedcomp.settings import Job
 from fedcomp.setup import Setup
 from fedcomp.tensors import Tensors
 from fedcomp.wire import keys
-from fedcomp.wire.private import assume_identity, message_bytes
 from fedcomp.wire.records import blob_record
-from fedcomp.wire.sizes import MessageSizer
 from tests.common import QUICK, equal, read_csv, read_summary
 
 HOSTILE = 1
@@ -193,20 +191,3 @@ def test_evaluation_failures_are_counted(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(app_module, "evaluate_module", broken)
     run(tmp_path, lambda reply: None, "strategy.fraction_evaluate=1.0")
     assert read_summary(tmp_path)["failures"] == 8
-
-
-@pytest.mark.parametrize("length", [100, 70_000, 3_000_000])
-def test_sizes_without_writing_packets_out_are_exact(length: int) -> None:
-    assume_identity()
-    size = MessageSizer()
-    for node in (1, 2**40, 2**62):
-        for extra in (1, 10**6):
-            content = RecordDict(
-                {
-                    keys.ARRAYS: blob_record(bytes(length)),
-                    keys.FIELDS: ConfigRecord({keys.ROUND_FIELD: extra}),
-                }
-            )
-            message = Message(content, node, "train")
-            assert size(message) == message_bytes(message)
-            assert message.content is content

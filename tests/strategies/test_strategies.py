@@ -16,7 +16,8 @@ from fedcomp.methods import Answer
 from fedcomp.report.observer import RoundResult
 from fedcomp.tensors import Kind, Manifest, Tensors, TensorSpec
 from fedcomp.wire.records import blob_of, blob_record, from_record, is_blob, to_record
-from strategies.exchange import Exchange, join, strategy_specs
+from strategies.aggregate import join, strategy_specs
+from strategies.exchange import Exchange
 from tests.common import awkward_tensors, equal, read_csv, read_summary, run_inline
 
 
