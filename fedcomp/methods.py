@@ -66,6 +66,13 @@ class Recipe(ABC):
 
     name: ClassVar[str]
 
+    def attach(self, module: nn.Module) -> None:  # noqa: B027  most methods add nothing
+        """Add to a new module what the method trains beside the module's own parameters."""
+
+    def export(self, tensors: Tensors) -> Tensors:
+        """Return the tensors of the plain model, which knows nothing of `attach`."""
+        return tensors
+
     @abstractmethod
     def fit(self, work: Work) -> Answer:
         """Train, and return what is to be sent."""

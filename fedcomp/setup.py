@@ -74,6 +74,7 @@ class Setup:
             log.warning("%s; the server sends the model instead", error)
             bare = replace(settings.model, pretrained=False, weights=None)
             module = bare.seeded(shape, outputs, seed)
+        settings.recipe.attach(module)
         freeze(module, selected(module, settings.train.parameters))
         return module
 
@@ -109,6 +110,10 @@ class Setup:
         specs = manifest_of(self.module).specs
         rest = Manifest(tuple(spec for spec in specs if spec.name not in self.manifest.by_name))
         return read_tensors(self.module, rest)
+
+    def export(self, model: Tensors) -> Tensors:
+        """Return the whole plain model, of which `model` travels."""
+        return self.settings.recipe.export({**self.frozen, **model})
 
     def session(self, run_id: str) -> Session:
         """Return what both ends of every link of a run agree on."""

@@ -112,8 +112,10 @@ def _kinds(module: nn.Module) -> dict[str, Kind]:
     """Tell each tensor's kind from the structure that holds it, not from its name."""
     from torch import nn
 
+    from fedcomp.models.scaling import Scale
+
     norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-    layers = (nn.Linear, nn.modules.conv._ConvNd)
+    layers = (nn.Linear, nn.modules.conv._ConvNd, nn.utils.parametrize.ParametrizationList)
     kinds: dict[str, Kind] = {}
     for prefix, part in module.named_modules(remove_duplicate=False):
         dot = f"{prefix}." if prefix else ""
@@ -122,6 +124,8 @@ def _kinds(module: nn.Module) -> dict[str, Kind]:
             matrix = value.ndim > 1 and value.numel() > max(value.shape)
             if isinstance(part, norms):
                 kinds[dot + name] = Kind.NORM
+            elif isinstance(part, Scale):
+                kinds[dot + name] = Kind.SCALE
             else:
                 weight = matrix or (value.ndim > 1 and isinstance(part, layers))
                 kinds[dot + name] = Kind.WEIGHT if weight else Kind.BIAS

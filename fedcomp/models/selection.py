@@ -60,13 +60,22 @@ def _chooser(manifest: Manifest, wanted: str) -> Callable[[str], bool]:
         return lambda name: True  # noqa: ARG005
     last = _LAST.fullmatch("last_1" if wanted == "head" else wanted)
     if last is not None:
-        names = [spec.name for spec in manifest.specs]
-        weights = [at for at, spec in enumerate(manifest.specs) if spec.kind is Kind.WEIGHT]
-        start = weights[-min(int(last[1]), len(weights))] if weights else 0
-        return set(names[start:]).__contains__
+        layers = [_layer(spec.name) for spec in manifest.specs]
+        weighty = [_layer(spec.name) for spec in manifest.specs if spec.kind is Kind.WEIGHT]
+        start = layers.index(weighty[-min(int(last[1]), len(weighty))]) if weighty else 0
+        return {spec.name for spec in manifest.specs[start:]}.__contains__
     try:
         pattern = re.compile(wanted)
     except re.error as error:
         msg = f"train.parameters={wanted}: is no regular expression: {error}"
         raise ConfigError(msg) from error
     return lambda name: pattern.search(name) is not None
+
+
+def _layer(name: str) -> str:
+    """Return the layer that a tensor belongs to, be its weight parametrised or not."""
+    return (
+        name.partition(".parametrizations.")[0]
+        if ".parametrizations." in name
+        else (name.rpartition(".")[0])
+    )

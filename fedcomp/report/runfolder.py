@@ -16,6 +16,7 @@ from fedcomp.link.ledger import ENTRY_FIELDS, Entry, total
 from fedcomp.tensors import contiguous
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fedcomp.report.observer import RoundResult, RunStart
@@ -50,13 +51,13 @@ class RunFolder:
         What is run.
     folder
         Where the files go.
-    frozen
-        The tensors of the model that do not travel.
+    export
+        Makes the whole plain model of the tensors that travel.
     """
 
-    def __init__(self, job: Job, folder: Path, frozen: Tensors) -> None:
+    def __init__(self, job: Job, folder: Path, export: Callable[[Tensors], Tensors]) -> None:
         self._job = job
-        self._frozen = frozen
+        self._export = export
         self._folder = folder
         self._history: list[tuple[float, int]] = []
         self._files: dict[str, TextIO] = {}
@@ -99,8 +100,7 @@ class RunFolder:
             self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
         if self._history:
             self._summarise()
-        whole = {**self._frozen, **model}
-        tensors = {name: contiguous(value) for name, value in whole.items()}
+        tensors = {name: contiguous(value) for name, value in self._export(model).items()}
         save_file(tensors, self._folder / "model.safetensors")
         for file in self._files.values():
             file.close()

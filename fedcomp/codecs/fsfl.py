@@ -1,0 +1,65 @@
+"""The update of FSFL: sparse by thresholds, quantised, coded by DeepCABAC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Le, Lt
+
+from fedcomp.codecs.arrays import finite
+from fedcomp.codecs.nnc import Nnc
+from fedcomp.codecs.sparsify import below_filter_gain, below_threshold, delta_for
+from fedcomp.codecs.topk import largest
+from fedcomp.tensors import Kind
+
+if TYPE_CHECKING:
+    from fedcomp.codecs.base import Context, Mode, Symbols
+    from fedcomp.codecs.steps import Step
+    from fedcomp.tensors import Array, Tensors
+
+
+@dataclass(frozen=True)
+class Fsfl(Nnc):
+    """Becking et al., CVPR Workshops 2022, arXiv:2204.04424; the thresholds as in NNCodec 2.
+
+    Parameters
+    ----------
+    sparsity
+        `threshold`: what `delta` gives.  `target`: the δ, one for all tensors, that gives `rate`.
+        `fixed`: the share `rate` of each tensor, its smallest weights, is left out.
+    delta
+        δ of θ = |μ| + δσ, below which a weight is left out.
+    gain
+        γ: filters whose mean |w| is below γ times the mean of all filters are left out; 0: none.
+    rate
+        Share of the weights that `target` and `fixed` leave out.
+    """
+
+    name: ClassVar[str] = "fsfl"
+    modes: ClassVar[tuple[Mode, ...]] = ("delta",)
+
+    qp: Annotated[int, Ge(-128), Le(127)] | None = None
+    step: Step | None = 2.0**-12
+    sparsity: Literal["threshold", "target", "fixed"] = "threshold"
+    delta: Annotated[float, Ge(0), Le(100)] = 1.0
+    gain: Annotated[float, Ge(0), Le(1)] = 0.9
+    rate: Annotated[float, Ge(0), Lt(1)] = 0.96
+
+    def quantise(self, tensors: Tensors, context: Context) -> Symbols:
+        """Leave out what is not worth its bits, then quantise."""
+        context.manifest.check(tensors)
+        kinds = {spec.name: spec.kind for spec in context.manifest.specs}
+        hard = {n: finite(n, v) for n, v in tensors.items() if kinds[n] is Kind.WEIGHT and v.size}
+        return super().quantise({**tensors, **self._sparse(hard, context)}, context)
+
+    def _sparse(self, tensors: Tensors, context: Context) -> Tensors:
+        step = self.weight_step(context)
+        delta = delta_for(tensors, self.rate, step) if self.sparsity == "target" else self.delta
+
+        def sparse(values: Array) -> Array:
+            if self.sparsity == "fixed":
+                return largest(values.reshape(-1), 1 - self.rate).reshape(values.shape)
+            return below_threshold(values, delta, step)
+
+        return {name: below_filter_gain(sparse(v), self.gain) for name, v in tensors.items()}

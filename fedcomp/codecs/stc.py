@@ -1,0 +1,52 @@
+"""Sparse ternary compression: the largest changes, all of one size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Gt, Le
+
+from fedcomp.codecs.coders import Coding
+from fedcomp.codecs.levels import LevelCodec, Levels
+from fedcomp.codecs.steps import single
+from fedcomp.codecs.topk import largest
+
+if TYPE_CHECKING:
+    from fedcomp.codecs.base import Context, Mode
+    from fedcomp.tensors import Array
+
+
+@dataclass(frozen=True)
+class Stc(LevelCodec):
+    """±μ for the ⌈p·N⌉ largest weights of each tensor, μ being their mean magnitude.
+
+    Sattler, Wiedemann, Müller, Samek, "Robust and Communication-Efficient Federated Learning from
+    Non-IID Data", IEEE TNNLS 2019, arXiv:1903.02891.  Made for feedback in both directions.
+
+    Parameters
+    ----------
+    density
+        p; ties at the threshold are all kept.
+    coder
+        How positions and signs are written: `golomb` as in the paper, or `cabac`.
+    """
+
+    name: ClassVar[str] = "stc"
+    modes: ClassVar[tuple[Mode, ...]] = ("delta",)
+
+    density: Annotated[float, Gt(0), Le(1)] = 0.04
+    coder: Literal["golomb", "cabac"] = "golomb"
+
+    def coding(self, context: Context) -> Coding:  # noqa: ARG002
+        """Return how levels are written."""
+        return Coding(self.coder)
+
+    def levels(self, name: str, values: Array, context: Context) -> Levels:  # noqa: ARG002
+        """Return −1, 0, 1 and μ."""
+        kept = np.abs(largest(values.reshape(-1), self.density))
+        threshold = kept[kept > 0].min()
+        mean = single(float(kept.sum(dtype=np.float64)) / np.count_nonzero(kept))
+        chosen = np.abs(values) >= threshold
+        return Levels.of(np.where(chosen, np.sign(values), 0).astype(np.int32), mean)
