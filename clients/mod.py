@@ -14,7 +14,7 @@ from flwr.app import ArrayRecord, Context, Message, MessageType, RecordDict
 
 from clients.answers import again, check_clipping, refusal
 from fedcomp.errors import LinkError
-from fedcomp.link.client import ClientLink, Update
+from fedcomp.link.update import Update
 from fedcomp.wire import keys
 from fedcomp.wire.records import (
     blob_of,
@@ -29,6 +29,7 @@ from fedcomp.wire.records import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fedcomp.link.client import ClientLink
     from fedcomp.tensors import Tensors
 
 

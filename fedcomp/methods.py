@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fedcomp.data.base import Samples
-    from fedcomp.link.client import ClientLink, Update
+    from fedcomp.link.client import ClientLink
+    from fedcomp.link.update import Update
     from fedcomp.settings import Settings
     from fedcomp.setup import Setup
     from fedcomp.tensors import Tensors

@@ -7,7 +7,7 @@ open:      pending is dropped if the server used it, else residual ← residual 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fedcomp.errors import BitstreamError, DivergedError, LinkError, StaleError
@@ -25,26 +25,8 @@ if TYPE_CHECKING:
 
     from fedcomp.codecs.base import Context, Symbols
     from fedcomp.link.stores import StateStore
+    from fedcomp.link.update import Update
     from fedcomp.wire.fields import Downlink
-
-
-@dataclass(frozen=True)
-class Update:
-    """A finished answer of a recipe.
-
-    Attributes
-    ----------
-    symbols
-        What `ClientLink.quantise` made of the tensors, in one or several calls.
-    target
-        The tensors that the recipe would have sent without loss.
-    side
-        Named arrays for the server step.
-    """
-
-    symbols: Symbols
-    target: Tensors = field(repr=False)
-    side: Tensors = field(default_factory=dict, repr=False)
 
 
 class ClientLink:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -14,10 +13,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fedcomp.link.state import ClientState, Part, Pending, Previous
+from fedcomp.link.part_files import (
+    check_missing,
+    read_bytes,
+    read_part,
+    write_bytes,
+    write_part,
+)
+from fedcomp.link.state import ClientState, Pending, Previous
 from fedcomp.tensors import contiguous, version_of
 
 if TYPE_CHECKING:
@@ -96,19 +102,19 @@ class FileStateStore:
         index = {
             "version": version,
             "exchange": state.exchange.hex(),
-            "residual": _written(folder, "residual", state.residual),
+            "residual": write_part(folder, "residual", state.residual),
             "pending": pending
             and {
                 "exchange": pending.exchange.hex(),
                 "previous": pending.previous.hex(),
                 "note": pending.note,
-                "decoded": _written(folder, "pending", pending.decoded),
-                "blob": _written_bytes(folder, pending.blob),
-                "symbols": _written_bytes(folder, pending.symbols),
+                "decoded": write_part(folder, "pending", pending.decoded),
+                "blob": write_bytes(folder, pending.blob),
+                "symbols": write_bytes(folder, pending.symbols),
             },
             "previous": {
                 "exchange": state.previous.exchange.hex(),
-                "symbols": _written_bytes(folder, state.previous.payload),
+                "symbols": write_bytes(folder, state.previous.payload),
             },
         }
         temporary = folder / f"{uuid.uuid4().hex}.tmp"
@@ -125,23 +131,24 @@ class FileStateStore:
         if not model:
             version = b""
         pending, previous = index["pending"], index["previous"]
-        residual = _part(folder, index["residual"])
+        residual = read_part(folder, index["residual"])
         return ClientState(
             version=version,
             model=model,
             exchange=bytes.fromhex(index["exchange"]),
             residual=residual,
-            pending=pending
-            and Pending(
+            pending=None
+            if pending is None
+            else Pending(
                 exchange=bytes.fromhex(pending["exchange"]),
-                blob=_bytes(folder, pending["blob"]),
+                blob=read_bytes(folder, pending["blob"]),
                 previous=bytes.fromhex(pending["previous"]),
                 note=pending["note"],
-                symbols=_bytes(folder, pending["symbols"]),
-                decoded=_part(folder, pending["decoded"]),
+                symbols=read_bytes(folder, pending["symbols"]),
+                decoded=read_part(folder, pending["decoded"]),
             ),
             previous=Previous(
-                bytes.fromhex(previous["exchange"]), _bytes(folder, previous["symbols"])
+                bytes.fromhex(previous["exchange"]), read_bytes(folder, previous["symbols"])
             ),
         )
 
@@ -153,7 +160,10 @@ class FileStateStore:
             if version_of(model).hex() == version:
                 return model
             reason = "its contents are not those of its version"
-        except (FileNotFoundError, SafetensorError) as error:
+        except FileNotFoundError as error:
+            check_missing(path, error)
+            reason = str(error)
+        except SafetensorError as error:
             reason = str(error)
         log.warning("%s cannot be used and is removed: %s", path, reason)
         path.unlink(missing_ok=True)
@@ -191,37 +201,3 @@ class FileStateStore:
                 shared.unlink()
         except FileNotFoundError:
             return  # no version, or another client let go of it at the same moment
-
-
-def _written(folder: Path, kind: str, part: Part) -> str | None:
-    """Return the file of a part, written unless it is there."""
-    if part.path is None or part.path.parent != folder:
-        if not part.tensors:
-            return None
-        part.path = folder / f"{kind}-{uuid.uuid4().hex}.safetensors"
-        save_file({name: contiguous(value) for name, value in part.tensors.items()}, part.path)
-    return part.path.name
-
-
-def _written_bytes(folder: Path, data: bytes) -> str | None:
-    """Return the file of some bytes, named by their hash and written unless it is there."""
-    if not data:
-        return None
-    path = folder / f"{hashlib.sha256(data).hexdigest()[:32]}.bin"
-    if not path.exists():
-        temporary = folder / f"{uuid.uuid4().hex}.tmp"
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    return path.name
-
-
-def _part(folder: Path, name: str | None) -> Part:
-    if name is None:
-        return Part()
-    path = folder / name
-    with safe_open(path, "numpy"):  # damage shows now, not when the tensors are read
-        return Part(path=path)
-
-
-def _bytes(folder: Path, name: str | None) -> bytes:
-    return (folder / name).read_bytes() if name else b""

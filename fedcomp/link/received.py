@@ -76,7 +76,7 @@ class Received:
                 msg = f"the reply holds values that are not finite, in {name}"
                 raise BitstreamError(msg)
             kind = self._context.manifest.by_name[name].kind
-            if kind is Kind.COUNTER and (abs(value - self._public[name]) > MOST_COUNTS).any():
+            if kind is Kind.COUNTER and not _within(value - self._public[name], MOST_COUNTS):
                 msg = f"the reply counts {name} on by more than {MOST_COUNTS}"
                 raise BitstreamError(msg)
             if max_norm is not None and kind not in FIXED:
@@ -88,3 +88,8 @@ class Received:
                 " (link.max_update_norm)"
             )
             raise BitstreamError(msg)
+
+
+def _within(change: Array, most: int) -> bool:
+    """Tell whether −most ≤ change ≤ most; the smallest integer has no absolute value."""
+    return bool(((change >= -most) & (change <= most)).all())

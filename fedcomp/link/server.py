@@ -48,8 +48,7 @@ class ServerLink:
 
     def __init__(self, session: Session, initial: Tensors, start: int | None = None) -> None:
         self.session = session
-        self.exact = initial
-        self.public = initial
+        self.exact = self.public = read_only(initial)
         self.version = version_of(initial)
         self._initial_version = self.version
         self._start = time.time_ns() if start is None else start
@@ -57,7 +56,7 @@ class ServerLink:
         self._exchange = NO_EXCHANGE
         self._asked: set[str] = set()
         self._answered: dict[str, Received] = {}
-        self.broadcast = Broadcast(session, initial, self.version)
+        self.broadcast = Broadcast(session, self.public, self.version)
         self._holds: dict[str, bytes] = {}
         self._used: dict[str, bytes] = {}
         self._previous = SentSymbols(session.link.history_bytes)

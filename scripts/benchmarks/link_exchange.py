@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from fedcomp.codecs.base import Context
 from fedcomp.codecs.topk import TopK
 from fedcomp.codecs.uniform import Uniform
-from fedcomp.link.client import ClientLink, Update
+from fedcomp.link.client import ClientLink
 from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.server import ServerLink
 from fedcomp.link.session import Session
 from fedcomp.link.state import ClientState
+from fedcomp.link.update import Update
 from fedcomp.tensors import version_of
 from scripts.benchmarks.coding_duel import REPEATS, in_turns
 from scripts.benchmarks.link_models import CLIENT_IMAGES, MEASURED_IMAGES

@@ -9,14 +9,16 @@ import numpy as np
 
 from fedcomp.codecs.base import Codec
 from fedcomp.codecs.none import NoCompression
-from fedcomp.link.client import ClientLink, Update
+from fedcomp.link.broadcast import Sent
+from fedcomp.link.client import ClientLink
 from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.received import Received
-from fedcomp.link.server import Sent, ServerLink
+from fedcomp.link.server import ServerLink
 from fedcomp.link.session import Session
 from fedcomp.link.settings import LinkSettings
 from fedcomp.link.state import ClientState, Part, Pending, Previous
 from fedcomp.link.stores import StateStore
+from fedcomp.link.update import Update
 from fedcomp.tensors import Kind, Manifest, Tensors, TensorSpec, add, version_of
 
 BIG = Manifest((TensorSpec("w", (30, 40), "float32", Kind.WEIGHT),))
@@ -130,7 +132,7 @@ def publish(server: ServerLink, made: Tensors, number: int, *used: str) -> None:
 
 
 def state(number: int) -> ClientState:
-    tensors = {"w": np.full((2, 3), number, np.float32), "n": np.array(number, np.int64)}
+    tensors: Tensors = {"w": np.full((2, 3), number, np.float32), "n": np.array(number, np.int64)}
     return ClientState(version_of(tensors), tensors)
 
 

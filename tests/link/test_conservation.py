@@ -13,11 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from fedcomp.codecs.nnc import Nnc
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import BitstreamError, LinkError, StaleError
-from fedcomp.link.client import ClientLink, Update
+from fedcomp.link.client import ClientLink
 from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.server import ServerLink
 from fedcomp.link.settings import LinkSettings
 from fedcomp.link.stores import StateStore
+from fedcomp.link.update import Update
 from fedcomp.tensors import Tensors, add
 from fedcomp.wire.fields import Downlink, Reply
 from tests.common import equal

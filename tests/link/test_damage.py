@@ -13,7 +13,7 @@ import pytest
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.nnc import Nnc
 from fedcomp.errors import LinkError
-from fedcomp.link import file_store
+from fedcomp.link import file_store, part_files
 from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.server import ServerLink
 from fedcomp.link.state import ClientState, Pending
@@ -52,7 +52,7 @@ def waiting(folder: Path) -> tuple[ServerLink, FileStateStore, Path]:
 
 def check_goes_on(server: ServerLink, store: FileStateStore) -> list[str]:
     """Let the client take part in two more rounds; return the kinds of the messages."""
-    kinds = []
+    kinds: list[str] = []
     for number in (3, 4):
         link = client(AGREED, store)
         try:
@@ -179,7 +179,7 @@ def test_a_damaged_model_is_lost_and_the_residual_is_not(damage: str, tmp_path: 
         (Path, "read_text"),
         (Path, "read_bytes"),
         (file_store, "load_file"),
-        (file_store, "safe_open"),
+        (part_files, "safe_open"),
     ],
 )
 def test_an_error_of_the_machine_is_raised_and_removes_nothing(

@@ -15,11 +15,12 @@ from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.link import feedback
-from fedcomp.link.client import ClientLink, Update
+from fedcomp.link.client import ClientLink
 from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.server import ServerLink
 from fedcomp.link.settings import LinkSettings
 from fedcomp.link.stores import MemoryStateStore, StateStore
+from fedcomp.link.update import Update
 from fedcomp.tensors import Tensors, subtract
 from tests.link.common import (
     MANIFEST,

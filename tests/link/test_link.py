@@ -12,10 +12,10 @@ from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import DivergedError, LinkError
-from fedcomp.link.client import Update
 from fedcomp.link.settings import LinkSettings
 from fedcomp.link.state import ClientState
 from fedcomp.link.stores import MemoryStateStore
+from fedcomp.link.update import Update
 from fedcomp.tensors import add, subtract, version_of
 from fedcomp.wire.packet import HEADER_BYTES, NO_VERSION, Flag, Packet, read_chain
 from tests.common import equal

@@ -11,9 +11,10 @@ from hypothesis.extra import numpy as arrays
 from fedcomp.codecs.base import Codec
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.uniform import Uniform
-from fedcomp.link.client import ClientLink, Update
+from fedcomp.link.client import ClientLink
 from fedcomp.link.server import ServerLink
 from fedcomp.link.stores import MemoryStateStore
+from fedcomp.link.update import Update
 from fedcomp.tensors import Kind, Manifest, TensorSpec, narrowed
 from tests.common import equal
 from tests.link.common import accept, deliver, model, publish, serve, session, whole

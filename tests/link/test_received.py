@@ -10,11 +10,11 @@ from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import BitstreamError
-from fedcomp.link.client import Update
 from fedcomp.link.server import ServerLink
 from fedcomp.link.session import Session
 from fedcomp.link.settings import LinkSettings
 from fedcomp.link.stores import MemoryStateStore, StateStore
+from fedcomp.link.update import Update
 from fedcomp.tensors import Tensors
 from fedcomp.wire.fields import Reply
 from tests.common import equal

@@ -7,9 +7,9 @@ import pytest
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import BitstreamError, LinkError, StaleError
-from fedcomp.link.client import Update
 from fedcomp.link.settings import LinkSettings
 from fedcomp.link.stores import MemoryStateStore, StateStore
+from fedcomp.link.update import Update
 from fedcomp.tensors import full_digest
 from tests.common import equal
 from tests.link.common import (

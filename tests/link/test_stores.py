@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from fedcomp.link import file_store
+from fedcomp.link import file_store, part_files
 from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.stores import MemoryStateStore, StateStore
 from tests.common import equal
@@ -80,7 +80,8 @@ def test_a_killed_process_leaves_the_old_state_or_the_new_one(tmp_path: Path) ->
         with pytest.MonkeyPatch.context() as patch:
             for owner, name in ((os, "link"), (Path, "replace"), (Path, "unlink")):
                 patch.setattr(owner, name, dies(getattr(owner, name)))
-            patch.setattr(file_store, "save_file", dies(file_store.save_file))
+            for module in (file_store, part_files):
+                patch.setattr(module, "save_file", dies(module.save_file))
             died = False
             try:
                 store.save("a", full_state(2))

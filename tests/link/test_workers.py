@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
@@ -10,10 +11,11 @@ import pytest
 
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import StaleError
-from fedcomp.link.client import ClientLink, Update
+from fedcomp.link.client import ClientLink
 from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.state import ClientState
 from fedcomp.link.stores import StateStore
+from fedcomp.link.update import Update
 from tests.common import equal
 from tests.link.common import (
     accept,
@@ -81,12 +83,12 @@ class Watched:
         self._held: set[str] = set()
         self.uses = 0
 
-    def locked(self, site: str) -> ExitStack:
-        stack = ExitStack()
-        stack.enter_context(self._store.locked(site))
-        self._held.add(site)
-        stack.callback(self._held.discard, site)
-        return stack
+    @contextmanager
+    def locked(self, site: str) -> Iterator[None]:
+        with self._store.locked(site):
+            self._held.add(site)
+            yield
+            self._held.discard(site)
 
     def seen(self, site: str) -> tuple[bytes, bool] | None:
         self._used(site)

@@ -12,10 +12,7 @@ from flwr.app import Message, RecordDict
 
 from fedcomp.errors import EngineError, LinkError, StaleError
 from fedcomp.link.client import ClientLink
-from fedcomp.link.ledger import Ledger
-from fedcomp.tensors import Kind, Manifest, TensorSpec
 from fedcomp.wire.private import assume_identity
-from strategies.exchange import Exchange, Sizes
 from strategies.mailbox import Letter, Mailbox
 from tests.common import equal, read_csv, read_summary
 from tests.strategies.common import kinds, rounds, run_on, site_of
@@ -241,14 +238,3 @@ def test_an_update_without_tensors_is_refused(
     assert rounds(folder) == [(3, 1)]
     assert kinds(rows, 1, 1) == [("downlink", "held"), ("uplink", "refused")]
     assert "the reply holds no tensor: nothing was trained" in caplog.text
-
-
-@pytest.mark.parametrize(("purpose", "side"), [("train", "side"), ("evaluate", "evaluate")])
-def test_side_information_is_a_row_of_its_own(purpose: Any, side: str) -> None:
-    ledger = Ledger(Manifest((TensorSpec("w", (10,), "float32", Kind.WEIGHT),)))
-    exchange = Exchange(ledger, 3, purpose)
-    exchange.book("1", "uplink", "delta", "cast", Sizes(100, 20, 60, 7), 0.5)
-    first, second = ledger.take()
-    assert (first.purpose, first.packet_bytes, first.message_bytes) == (purpose, 53, 100)
-    assert (second.purpose, second.packet_bytes, second.message_bytes) == (side, 7, 0)
-    assert second.seconds == 0

@@ -13,12 +13,14 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from fedcomp.config import compose_config
 from fedcomp.engines.inline import InlineEngine
 from fedcomp.errors import RoundError
+from fedcomp.link.ledger import Ledger
 from fedcomp.runtime import Hooks
 from fedcomp.settings import Job
 from fedcomp.setup import Setup
-from fedcomp.tensors import Tensors
+from fedcomp.tensors import Kind, Manifest, Tensors, TensorSpec
 from fedcomp.wire import keys
 from fedcomp.wire.records import blob_record
+from strategies.exchange import Exchange, Sizes
 from tests.common import QUICK, equal, read_csv, read_summary
 
 HOSTILE = 1
@@ -191,3 +193,14 @@ def test_evaluation_failures_are_counted(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(app_module, "evaluate_module", broken)
     run(tmp_path, lambda reply: None, "strategy.fraction_evaluate=1.0")
     assert read_summary(tmp_path)["failures"] == 8
+
+
+@pytest.mark.parametrize(("purpose", "side"), [("train", "side"), ("evaluate", "evaluate")])
+def test_side_information_is_a_row_of_its_own(purpose: Any, side: str) -> None:
+    ledger = Ledger(Manifest((TensorSpec("w", (10,), "float32", Kind.WEIGHT),)))
+    exchange = Exchange(ledger, 3, purpose)
+    exchange.book("1", "uplink", "delta", "cast", Sizes(100, 20, 60, 7), 0.5)
+    first, second = ledger.take()
+    assert (first.purpose, first.packet_bytes, first.message_bytes) == (purpose, 53, 100)
+    assert (second.purpose, second.packet_bytes, second.message_bytes) == (side, 7, 0)
+    assert second.seconds == 0
