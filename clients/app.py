@@ -95,23 +95,30 @@ def train(message: Message, context: Context, setup: Setup) -> Message:
 
 def evaluate(message: Message, context: Context, setup: Setup) -> Message:
     """Measure the received model on the client's validation samples."""
-    work = _work(message, context, setup)
-    samples = work.validation if len(work.validation) else work.train
-    measured = evaluate_module(work.module, samples, setup.settings.train, task=work.task)
+    _receive(message, setup)
+    trained, validation = setup.client_indices(int(site_of(context)))
+    samples = setup.dataset.train.take(validation if len(validation) else trained)
+    task = setup.dataset.task
+    measured = evaluate_module(setup.module, samples, setup.settings.train, task=task)
     metrics = MetricRecord({**measured, keys.EXAMPLES: len(samples)})
     return Message(RecordDict({keys.METRICS: metrics}), reply_to=message)
 
 
-def _work(message: Message, context: Context, setup: Setup) -> Work:
+def _receive(message: Message, setup: Setup) -> ClientLink:
+    """Load the received model into the process's module."""
     limit_threads(setup.settings.engine.cpus_per_client)
     records = message.content.array_records.values()
     link = next(record.link for record in records if isinstance(record, OpenArrays))
+    load_tensors(setup.module, link.received)
+    return link
+
+
+def _work(message: Message, context: Context, setup: Setup) -> Work:
+    link = _receive(message, setup)
     client = int(site_of(context))
     samples, validation = setup.client_samples(client)
-    module = setup.module
-    load_tensors(module, link.received)
     return Work(
-        module=module,
+        module=setup.module,
         train=samples,
         validation=validation,
         task=setup.dataset.task,

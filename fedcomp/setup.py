@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedcomp import seeds
 from fedcomp.data.base import Samples, divide
-from fedcomp.errors import ConfigError
+from fedcomp.errors import ConfigError, DataError
 from fedcomp.link.session import Session
 from fedcomp.tensors import Manifest, full_digest
 
@@ -41,7 +42,12 @@ class Setup:
     @cached_property
     def dataset(self) -> Dataset:
         """The data set with all clients' samples."""
-        return self.settings.dataset.load(Path(self.settings.data_dir))
+        place = self.settings.data_dir
+        try:
+            return self.settings.dataset.load(Path(place))
+        except OSError as error:
+            msg = f"data_dir={place}: the data set cannot be read: {error}"
+            raise DataError(msg) from error
 
     @cached_property
     def partition(self) -> list[Array]:
@@ -50,13 +56,19 @@ class Setup:
         rng = seeds.generator(settings.seed, "partition")
         return settings.partition.split(self.dataset.train, settings.clients, rng)
 
-    def client_samples(self, partition_id: int) -> tuple[Samples, Samples]:
-        """Return a client's samples to train on and those it keeps for validation."""
+    def client_indices(self, partition_id: int) -> tuple[Array, Array]:
+        """Return which samples a client trains on, and which it keeps for validation."""
         mine = self.partition[partition_id]
         rng = seeds.generator(self.settings.seed, "validation", partition_id)
-        rest, validation = divide(len(mine), self.settings.dataset.validation, rng)
-        train = self.dataset.train
-        return train.take(mine[rest]), train.take(mine[validation])
+        groups = self.settings.partition.groups(self.dataset.train)
+        own = None if groups is None else groups[mine]
+        rest, validation = divide(len(mine), self.settings.dataset.validation, rng, own)
+        return mine[rest], mine[validation]
+
+    def client_samples(self, partition_id: int) -> tuple[Samples, Samples]:
+        """Return a client's samples to train on and those it keeps for validation."""
+        rest, validation = self.client_indices(partition_id)
+        return self.dataset.train.take(rest), self.dataset.train.take(validation)
 
     @cached_property
     def module(self) -> nn.Module:
@@ -132,6 +144,7 @@ class Setup:
         try:
             _ = self.initial
             found = output_shape(self.module, data.input_shape)
+            self._check_single_samples()
         except (RuntimeError, MemoryError) as error:
             msg = f"model={model.name}: cannot be built with these settings: {error}"
             raise ConfigError(msg) from error
@@ -143,3 +156,22 @@ class Setup:
                 " model for that"
             )
             raise ConfigError(msg)
+
+    def _check_single_samples(self) -> None:
+        """Refuse batches of one sample where batch norm needs two."""
+        import torch
+
+        batch = self.settings.train.batch_size
+        least = min(len(self.client_indices(at)[0]) for at in range(self.settings.clients))
+        if batch > 1 and least > 1:
+            return
+        try:
+            with torch.no_grad():
+                deepcopy(self.module).train()(torch.zeros(1, *self.dataset.input_shape))
+        except ValueError as error:
+            why = f"train.batch_size={batch}" if batch == 1 else "a client has a single sample"
+            msg = (
+                f"{why}, and a batch norm of model={self.settings.model.name} needs two:"
+                " choose larger batches, fewer clients or another model"
+            )
+            raise ConfigError(msg) from error

@@ -109,11 +109,20 @@ class DatasetSettings(ABC):
         """Read the data set; `DataError` says which command gets it where it is missing."""
 
 
-def divide(count: int, share: float, rng: np.random.Generator) -> tuple[Array, Array]:
+def divide(
+    count: int, share: float, rng: np.random.Generator, groups: Array | None = None
+) -> tuple[Array, Array]:
     """Divide `range(count)` at random in a rest and a share, both in ascending order.
 
-    The rest keeps at least one; a share above 0 gets at least one where two are there.
+    The rest keeps at least one; a share above 0 gets at least one where two are there.  Groups
+    stay whole where there are two or more: the share takes some until it is large enough.
     """
     taken = min(max(round(count * share), 1), count - 1) if share > 0 else 0
+    if taken and groups is not None and len(found := np.unique(groups)) > 1:
+        order = rng.permutation(found)
+        sizes = np.cumsum([np.count_nonzero(groups == group) for group in order])
+        enough = min(int(np.searchsorted(sizes, taken)) + 1, len(order) - 1)
+        inside = np.isin(groups, order[:enough])
+        return np.flatnonzero(~inside), np.flatnonzero(inside)
     order = rng.permutation(count)
     return np.sort(order[taken:]), np.sort(order[:taken])

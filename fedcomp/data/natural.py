@@ -47,6 +47,10 @@ class Natural(Partition):
             held[client_of[at]] += sizes[at]
         return client_of[group]
 
+    def groups(self, samples: Samples) -> Array:
+        """Return the group of each sample: a patient is not to be trained and validated on."""
+        return samples.columns[self._column(samples)]
+
     def _column(self, samples: Samples) -> str:
         known = list(samples.columns)
         if not known:

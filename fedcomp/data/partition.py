@@ -40,6 +40,10 @@ class Partition(ABC):
         """The least number of samples that a client gets."""
         return 1
 
+    def groups(self, samples: Samples) -> Array | None:  # noqa: ARG002
+        """Return what keeps samples together also within a client, where there is such a thing."""
+        return None
+
     @abstractmethod
     def owners(self, samples: Samples, clients: int, rng: np.random.Generator) -> Array:
         """Return the client, 0 … clients − 1, that each sample goes to."""

@@ -1,6 +1,7 @@
 """Average precision in the forms that Pascal VOC and others define.
 
-With precision p(k) and recall r(k) among the k samples of highest score,
+With precision p(k) and recall r(k) among the k samples of highest score, k not dividing samples of
+equal score and those without a finite one coming last,
 
     area              ∫ max_{r' ≥ r} p(r') dr              Pascal VOC from 2010 on
     eleven points     mean of max_{r' ≥ r} p(r') over r = 0, 0.1, …, 1       Pascal VOC 2007
@@ -49,10 +50,13 @@ def class_precisions(scores: Array, targets: Array) -> tuple[float, float, float
     [0.8333, 0.8485, 0.8333]
     """
     counted = targets >= 0
-    order = np.argsort(-scores[counted], kind="stable")
-    hits = targets[counted][order] == 1
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    recall = np.cumsum(hits) / hits.sum()
+    ranked = np.where(np.isfinite(scores[counted]), scores[counted], -np.inf)
+    order = np.argsort(-ranked, kind="stable")
+    equal = np.append(ranked[order][1:] == ranked[order][:-1], False)
+    ends = np.flatnonzero(~equal)  # where equal scores end: their order means nothing
+    found = np.cumsum(targets[counted][order] == 1)[ends]
+    precision = found / (ends + 1)
+    recall = found / found[-1]
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     gained = np.diff(recall, prepend=0.0)
     # Recalls are multiples of 1/n: what misses 0.1·i by rounding alone must count as reached.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ IGNORED = 255
 """The class of a pixel that belongs to none, or that lies outside the image."""
 
 _LARGEST_EVALUATION = 1024
-_EVALUATION_VALUES = 1 << 24
+_EVALUATION_VALUES = 1 << 22
 _GRAY = (0.299, 0.587, 0.114)
 
 
@@ -31,27 +32,34 @@ class Batches:
     Parameters
     ----------
     samples
-        Stay as they are stored, on the device.
+        Those to train on stay as they are stored, on the device.
     channels_last
         Memory layout of images.
     """
 
     def __init__(self, samples: Samples, device: torch.device, *, channels_last: bool) -> None:
-        self._inputs = _tensor(samples.inputs, device)
-        self._targets = _tensor(samples.targets, device)
+        self._samples = samples
+        self._device = device
         preparation = samples.preparation
-        scale = 1 / 255 if self._inputs.dtype == torch.uint8 else 1.0
-        self._scale = scale
+        self._scale = 1 / 255 if samples.inputs.dtype == np.uint8 else 1.0
         self._mean = _channels(preparation.mean, device)
         self._std = _channels(preparation.std, device)
         self._augment = preparation.augment
-        self._repeat = preparation.channels if self._inputs.shape[1:2] == (1,) else None
-        self._channels_last = channels_last and self._inputs.ndim == 4
+        self._repeat = preparation.channels if samples.inputs.shape[1:2] == (1,) else None
+        self._channels_last = channels_last and samples.inputs.ndim == 4
+
+    @cached_property
+    def _stored(self) -> tuple[Tensor, Tensor]:
+        return self._tensor(self._samples.inputs), self._tensor(self._samples.targets)
+
+    def _tensor(self, values: Array) -> Tensor:
+        """Return a copy of values on the device; what a model does to it harms nobody."""
+        return torch.from_numpy(np.array(values, order="C")).to(self._device)
 
     def training(self, index: Array, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return the samples at `index`, changed at random, and their targets."""
-        at = torch.from_numpy(index).to(self._inputs.device)
-        inputs, targets = self._inputs[at], self._targets[at]
+        at = torch.from_numpy(index).to(self._device)
+        inputs, targets = (values[at] for values in self._stored)
         augment = self._augment
         if augment.crop or augment.flip:
             inputs, targets = move(inputs, targets, augment, rng)
@@ -65,11 +73,13 @@ class Batches:
 
     def evaluation(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all samples in order, as they are."""
-        values = self._inputs[:1].numel() * (self._repeat or 1)
+        stored, wanted = self._samples.inputs, self._samples.targets
+        values = stored[:1].size * (self._repeat or 1)
         size = max(min(_LARGEST_EVALUATION, _EVALUATION_VALUES // max(values, 1)), 1)
-        parts = torch.split(self._inputs, size), torch.split(self._targets, size)
-        for inputs, targets in zip(*parts, strict=True):
-            yield self._laid_out(self._normalised(self._scaled(inputs))), targets
+        for at in range(0, len(stored), size):
+            inputs = self._scaled(self._tensor(stored[at : at + size]))
+            targets = self._tensor(wanted[at : at + size])
+            yield self._laid_out(self._normalised(inputs)), targets
 
     def _scaled(self, inputs: Tensor) -> Tensor:
         """Return floats, those of images from 0 to 1, in as many channels as the model takes."""
@@ -146,9 +156,3 @@ def _gray(images: Tensor) -> Tensor:
 
 def _channels(values: tuple[float, ...], device: torch.device) -> Tensor | None:
     return torch.tensor(values, device=device).reshape(-1, 1, 1) if values else None
-
-
-def _tensor(values: Array, device: torch.device) -> Tensor:
-    """Return the values on a device; those of a read-only map are copied, torch would warn."""
-    array = np.ascontiguousarray(values)
-    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)

@@ -71,7 +71,8 @@ class Multilabel:
     Targets are 1 (present), 0 (absent) and −1 (not to be counted).
     """
 
-    metric = "map"
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the binary cross-entropy, averaged over all that counts."""
@@ -117,10 +118,11 @@ class _Shares:
         self._count = 0
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
-        found = {"accuracy": (outputs.argmax(dim=1) == targets).sum()}
+        sound = outputs.isfinite().all(dim=1)
+        found = {"accuracy": ((outputs.argmax(dim=1) == targets) & sound).sum()}
         if outputs.shape[1] > _SOME_CLASSES:
-            best = outputs.topk(5, dim=1).indices
-            found["top5_accuracy"] = (best == targets[:, None]).any(dim=1).sum()
+            best = outputs.topk(5, dim=1).indices == targets[:, None]
+            found["top5_accuracy"] = (best.any(dim=1) & sound).sum()
         found["loss"] = F.cross_entropy(outputs, targets, reduction="sum")
         for name, value in found.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
@@ -159,7 +161,10 @@ class _Confusion:
         classes = outputs.shape[1]
         counted = targets != IGNORED
         wanted = targets[counted].to(torch.int64)
-        pairs = wanted * classes + outputs.argmax(dim=1)[counted]
+        guessed = outputs.argmax(dim=1)[counted]
+        sound = outputs.isfinite().all(dim=1)[counted]
+        guessed = torch.where(sound, guessed, (wanted + 1) % classes)  # no guess is a wrong one
+        pairs = wanted * classes + guessed
         matrix = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
         self._matrix = matrix if self._matrix is None else self._matrix + matrix
         total = F.cross_entropy(
@@ -183,6 +188,7 @@ class _Confusion:
 
 TASKS: dict[str, Task] = {
     "classification": Classification(),
-    "multilabel": Multilabel(),
+    "multilabel": Multilabel("map"),
+    "multilabel_2007": Multilabel("map_eleven_points"),
     "segmentation": Segmentation(),
 }

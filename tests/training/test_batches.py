@@ -140,3 +140,25 @@ def test_plain_training_batches_draw_nothing() -> None:
 def test_a_preparation_needs_one_std_for_each_mean() -> None:
     with pytest.raises(ValueError, match="one positive std for each mean"):
         Preparation((0.5,), (0.0,))
+
+
+def test_an_evaluated_model_may_change_its_inputs() -> None:
+    inputs = np.ones((4, 1, 2, 2), np.float32)
+    for part, _ in Batches(Samples(inputs, np.zeros(4)), CPU, channels_last=False).evaluation():
+        part.zero_()
+    assert (inputs == 1).all()
+
+
+def test_evaluation_copies_no_more_than_a_batch() -> None:
+    class Watched(np.ndarray):  # type: ignore[type-arg]
+        largest = 0
+
+        def __getitem__(self, key: object) -> object:
+            found = super().__getitem__(key)  # type: ignore[call-overload]
+            Watched.largest = max(Watched.largest, len(found))
+            return found
+
+    values = np.zeros((200, 3, 128, 128), np.uint8).view(Watched)
+    batches = Batches(Samples(values, np.zeros(200)), CPU, channels_last=False)
+    assert sum(len(inputs) for inputs, _ in batches.evaluation()) == 200
+    assert Watched.largest < 100

@@ -99,3 +99,37 @@ def test_segmentation_is_the_confusion_matrix_by_hand() -> None:
     empty = torch.full_like(targets, 255)
     assert float(TASKS["segmentation"].loss(outputs, empty)) == 0
     assert measure("segmentation", outputs, empty)["miou"] == 0
+
+
+@pytest.mark.parametrize("value", [0.7, np.nan, -np.inf])
+@pytest.mark.parametrize("place", [0, 1])
+def test_scores_without_an_order_give_chance_whatever_the_order_of_samples(
+    value: float, place: int
+) -> None:
+    targets = np.roll(np.repeat([1, 0], [3, 27]), 27 * place)
+    for found in class_precisions(np.full(30, value), targets):
+        assert found == pytest.approx(0.1)
+
+
+def test_tied_scores_count_as_sklearn_counts_them() -> None:
+    for _ in range(50):
+        scores, targets = RNG.integers(0, 4, 30) / 4, RNG.integers(0, 2, 30)
+        targets[0] = 1
+        expected = average_precision_score(targets, scores)
+        assert class_precisions(scores, targets)[2] == pytest.approx(expected)
+
+
+def test_outputs_that_are_not_finite_are_wrong() -> None:
+    broken = torch.full((4, 12), torch.nan)
+    found = measure("classification", broken, torch.zeros(4, dtype=torch.int64))
+    assert (found["accuracy"], found["top5_accuracy"]) == (0, 0)
+    pixels = torch.full((2, 3, 2, 2), torch.nan)
+    found = measure("segmentation", pixels, torch.zeros((2, 2, 2), dtype=torch.uint8))
+    assert (found["miou"], found["pixel_accuracy"]) == (0, 0)
+
+
+def test_the_challenge_of_2007_is_judged_by_eleven_points() -> None:
+    assert (TASKS["multilabel"].metric, TASKS["multilabel_2007"].metric) == (
+        "map",
+        "map_eleven_points",
+    )

@@ -10,6 +10,7 @@ from fedcomp.errors import ConfigError
 from fedcomp.models.base import load_tensors, read_tensors
 from fedcomp.models.small_cnn import SmallCNN
 from fedcomp.tensors import Tensors, subtract
+from fedcomp.training import loop
 from fedcomp.training.loop import evaluate, pick_device, train
 from fedcomp.training.settings import TrainSettings
 from tests.common import equal
@@ -140,3 +141,26 @@ def test_a_missing_gpu_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("auto").type == "cpu"
     with pytest.raises(ConfigError, match=r"train\.device=cuda: torch finds no GPU"):
         pick_device("cuda")
+
+
+def test_the_loss_is_that_of_the_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter(float(value) for value in range(1, 10))
+
+    class Counting:
+        @staticmethod
+        def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return 0 * outputs.sum() + next(losses)
+
+    monkeypatch.setitem(loop.TASKS, "counting", Counting())
+    module = MODEL.seeded((1, 8, 8), 3, 1)
+    settings = TrainSettings(batch_size=16, epochs=3, device="cpu")
+    rng = np.random.default_rng(3)
+    mean = train(module, samples(), settings, task="counting", lr=0.1, proximal_mu=0.0, rng=rng)
+    assert mean == pytest.approx((7 + 8 + 9) / 3)
+
+
+def test_batches_of_one_stay_batches_of_one() -> None:
+    assert loop._ends(5, 1) == [1, 2, 3, 4]
+    assert loop._ends(5, 2) == [2]
+    assert loop._ends(6, 2) == [2, 4]
+    assert loop._ends(1, 4) == []
