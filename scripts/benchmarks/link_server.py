@@ -50,6 +50,7 @@ class FileGrid(Grid):
         self._payloads = payloads
         self._requests: dict[str, tuple[Message, Reply, int]] = {}
         self._numbers = count(1)
+        self._sent: dict[int, int] = {}
         self.session: Session | None = None
         self.sent_bytes = self.answered_bytes = 0
 
@@ -74,22 +75,23 @@ class FileGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Take what a reply needs from each message and forget the rest, as a network would."""
-        identifiers, blobs = [], {}
+        identifiers = []
         for message in messages:
             blob = blob_of(message.content.array_records[keys.ARRAYS])
             fields, number = downlink_fields(message.content.config_records[keys.FIELDS])
-            blobs[id(blob)] = len(blob)
+            self._sent[id(blob)] = len(blob)
             version = read_chain(blob)[-1].version
             claims = Reply(fields.exchange, version, NO_EXCHANGE, b"")
             private.set_message_id(message, str(next(self._numbers)))
             message.content = RecordDict()
             self._requests[message.metadata.message_id] = message, claims, number
             identifiers.append(message.metadata.message_id)
-        self.sent_bytes = sum(blobs.values())
+        self.sent_bytes = sum(self._sent.values())
         return identifiers
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Return all replies at once."""
+        self._sent.clear()
         wanted = [i for i in message_ids if i in self._requests]
         self.answered_bytes = 0
         return [self._answer(self._requests.pop(i), n) for n, i in enumerate(wanted)]
