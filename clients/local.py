@@ -22,17 +22,22 @@ class LocalTraining(Recipe):
 
     def fit(self, work: Work) -> Answer:
         """Train and return all tensors that travel."""
-        from fedcomp.training.loop import train
-
-        settings = work.settings
-        mu = work.config.get(PROXIMAL_MU, settings.train.proximal_mu)
-        loss = train(
-            work.module,
-            work.train,
-            settings.train,
-            task=work.task,
-            lr=settings.train.learning_rate(work.round, settings.rounds),
-            proximal_mu=float(mu) if isinstance(mu, int | float) else 0.0,
-            rng=seeds.generator(settings.seed, work.round, "train", work.client),
-        )
+        loss = train_locally(work)
         return Answer(work.tensors(), {"train_loss": loss})
+
+
+def train_locally(work: Work) -> float:
+    """Train the module of a round's work in place; return the loss."""
+    from fedcomp.training.loop import train
+
+    settings = work.settings
+    mu = work.config.get(PROXIMAL_MU, settings.train.proximal_mu)
+    return train(
+        work.module,
+        work.train,
+        settings.train,
+        task=work.task,
+        lr=settings.train.learning_rate(work.round, settings.rounds),
+        proximal_mu=float(mu) if isinstance(mu, int | float) else 0.0,
+        rng=seeds.generator(settings.seed, work.round, "train", work.client),
+    )

@@ -114,7 +114,9 @@ class StepSettings(ABC):
         """Return the step for one run."""
 
 
-RECIPES: Registry[type[Recipe]] = Registry("recipe", {"local": "clients.local:LocalTraining"})
+RECIPES: Registry[type[Recipe]] = Registry(
+    "recipe", {"fsfl": "clients.fsfl:Fsfl", "local": "clients.local:LocalTraining"}
+)
 SERVER_STEPS: Registry[type[StepSettings]] = Registry(
     "server step", {"none": "strategies.step:NoStep"}
 )

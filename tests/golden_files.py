@@ -12,8 +12,10 @@ import numpy as np
 
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder
-from fedcomp.codecs.nnc import Nnc
+from fedcomp.codecs.fsfl import Fsfl
+from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
+from fedcomp.codecs.stc import Stc
 from fedcomp.codecs.topk import TopK
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.tensors import subtract
@@ -30,6 +32,9 @@ CODECS = {
     "topk": TopK(density=0.1),
     "nnc": Nnc(),
     "nnc-dependent": Nnc(quantiser="dependent"),
+    "deepcabac": DeepCabac(),
+    "fsfl": Fsfl(),
+    "stc": Stc(density=0.2),
 }
 
 

@@ -10,7 +10,10 @@ CODECS: Registry[type[Codec]] = Registry(
     {
         "none": "fedcomp.codecs.none:NoCompression",
         "cast": "fedcomp.codecs.cast:Cast",
+        "deepcabac": "fedcomp.codecs.nnc:DeepCabac",
+        "fsfl": "fedcomp.codecs.fsfl:Fsfl",
         "nnc": "fedcomp.codecs.nnc:Nnc",
+        "stc": "fedcomp.codecs.stc:Stc",
         "topk": "fedcomp.codecs.topk:TopK",
         "uniform": "fedcomp.codecs.uniform:Uniform",
     },

@@ -10,12 +10,12 @@ from annotated_types import Ge, Le, Lt
 from fedcomp.codecs.arrays import finite
 from fedcomp.codecs.nnc import Nnc
 from fedcomp.codecs.sparsify import below_filter_gain, below_threshold, delta_for
+from fedcomp.codecs.steps import Step  # noqa: TC001  the settings are read from its annotation
 from fedcomp.codecs.topk import largest
 from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
     from fedcomp.codecs.base import Context, Mode, Symbols
-    from fedcomp.codecs.steps import Step
     from fedcomp.tensors import Array, Tensors
 
 

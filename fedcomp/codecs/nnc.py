@@ -123,3 +123,15 @@ class Nnc(LevelCodec):
             return quantise_rate.rate_distortion(values, step, self.rate_weight)
         widths = self.interval * step if importance is None else importance
         return quantise_rate.weighted_rate_distortion(values, step, widths, self.rate_weight)
+
+
+@dataclass(frozen=True)
+class DeepCabac(Nnc):
+    """The settings of DeepCABAC itself: weighted rate–distortion quantisation at a given step."""
+
+    name: ClassVar[str] = "deepcabac"
+
+    qp: Annotated[int, Ge(-128), Le(127)] | None = None
+    step: Step | None = 2.0**-12
+    quantiser: Literal["uniform", "rate_distortion", "weighted", "dependent"] = "weighted"
+    rate_weight: Annotated[float, Ge(0), Le(1e6)] = 0.01

@@ -8,6 +8,7 @@ the model leaves.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from torch import Tensor
 
     from fedcomp.tensors import Tensors
@@ -62,6 +65,20 @@ def attach_scales(module: nn.Module) -> None:
 def scales_of(module: nn.Module) -> dict[str, nn.Parameter]:
     """Return a module's scale factors by name."""
     return {n: p for n, p in module.named_parameters() if n.endswith(_SCALE)}
+
+
+@contextmanager
+def only(parameters: Iterable[nn.Parameter], module: nn.Module) -> Iterator[None]:
+    """Let gradients reach these parameters of a module and no others, for a while."""
+    chosen = {id(parameter) for parameter in parameters}
+    before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    try:
+        for parameter, trained in before:
+            parameter.requires_grad_(trained and id(parameter) in chosen)
+        yield
+    finally:
+        for parameter, trained in before:
+            parameter.requires_grad_(trained)
 
 
 def folded(tensors: Tensors) -> Tensors:

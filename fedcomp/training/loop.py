@@ -48,7 +48,7 @@ def train(
     loss + μ/2·‖w − w₀‖² (Li et al., "Federated Optimization in Heterogeneous Networks",
     MLSys 2020, arXiv:1812.06127).
     """
-    device = _place(module, settings)
+    device = place(module, settings)
     _train_mode(module)
     batches = Batches(samples, device, channels_last=settings.channels_last)
     parameters = [p for p in module.parameters() if p.requires_grad]
@@ -57,8 +57,9 @@ def train(
     loss_of = TASKS[task].loss
     _seed(device, int(rng.integers(2**63)))
     losses: list[Tensor] = []
-    ends = _ends(len(samples), settings.batch_size)
-    for index in _indices(len(samples), ends, settings, rng):
+    ends = batch_ends(len(samples), settings.batch_size)
+    steps = settings.steps or settings.epochs * (len(ends) + 1)
+    for index in index_batches(len(samples), ends, steps, rng):
         inputs, targets = batches.training(index, rng)
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(module(inputs), targets)
@@ -74,7 +75,7 @@ def evaluate(
     module: nn.Module, samples: Samples, settings: TrainSettings, *, task: str
 ) -> dict[str, float]:
     """Return the loss and all metrics of a module over all samples."""
-    device = _place(module, settings)
+    device = place(module, settings)
     module.eval()
     meter = TASKS[task].meter()
     with torch.no_grad():
@@ -108,7 +109,7 @@ def _seed(device: torch.device, seed: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def _place(module: nn.Module, settings: TrainSettings) -> torch.device:
+def place(module: nn.Module, settings: TrainSettings) -> torch.device:
     """Move a module to the device and memory layout that the settings ask for."""
     device = pick_device(settings.device)
     if next(module.parameters()).device != device:
@@ -118,7 +119,7 @@ def _place(module: nn.Module, settings: TrainSettings) -> torch.device:
     return device
 
 
-def _ends(count: int, size: int) -> list[int]:
+def batch_ends(count: int, size: int) -> list[int]:
     """Return where the batches of an epoch end, but for the last.
 
     A single sample left over joins the batch before it: batch norm cannot do with one.
@@ -127,16 +128,16 @@ def _ends(count: int, size: int) -> list[int]:
     return ends[:-1] if ends and size > 1 and count - ends[-1] == 1 else ends
 
 
-def _indices(
-    count: int, ends: list[int], settings: TrainSettings, rng: np.random.Generator
+def index_batches(
+    count: int, ends: list[int], steps: int, rng: np.random.Generator
 ) -> Iterator[Array]:
-    """Yield index batches of the epochs or of the number of steps asked for."""
+    """Yield so many batches of indices; each epoch has an order of its own."""
 
     def endless() -> Iterator[Array]:
         while True:
             yield from np.split(rng.permutation(count), ends)
 
-    return islice(endless(), settings.steps or settings.epochs * (len(ends) + 1))
+    return islice(endless(), steps)
 
 
 def _optimizer(

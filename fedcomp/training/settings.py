@@ -71,3 +71,46 @@ class TrainSettings:
         if self.schedule == "exponential":
             return self.lr * self.lr_decay ** (round_number - 1)
         return self.lr
+
+
+@dataclass(frozen=True)
+class ScaleSettings:
+    """How scale factors are trained.
+
+    Parameters
+    ----------
+    epochs
+        Sub-epochs a round.
+    optimizer, lr, momentum
+        Adam or SGD (with momentum).
+    schedule
+        Of the learning rate within a round: `constant`, `linear` to 0, or `cosine` with a warm
+        restart at each sub-epoch (Loshchilov and Hutter, arXiv:1608.03983).
+    min_gain
+        By how much the validation loss has to fall.
+    least
+        Scale factors stay at or above it.
+    """
+
+    epochs: Annotated[int, Ge(1)] = 2
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: Annotated[float, Gt(0)] = 1e-3
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    min_gain: Annotated[float, Ge(0)] = 0.0
+    least: Annotated[float, Gt(0)] = 1e-3
+
+    def learning_rate(self, step: int, an_epoch: int) -> float:
+        """Return the rate of a step, 0 …, with so many steps in a sub-epoch.
+
+        Examples
+        --------
+        >>> cosine = ScaleSettings(lr=0.1)
+        >>> [round(cosine.learning_rate(step, 4), 4) for step in range(6)]
+        [0.1, 0.0854, 0.05, 0.0146, 0.1, 0.0854]
+        """
+        if self.schedule == "linear":
+            return self.lr * (1 - step / (self.epochs * an_epoch))
+        if self.schedule == "cosine":
+            return self.lr * (1 + math.cos(math.pi * (step % an_epoch) / an_epoch)) / 2
+        return self.lr

@@ -9,8 +9,10 @@ import torch
 from fedcomp.codecs import CODECS, Codec
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder
-from fedcomp.codecs.nnc import Nnc
+from fedcomp.codecs.fsfl import Fsfl
+from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
+from fedcomp.codecs.stc import Stc
 from fedcomp.codecs.topk import TopK
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import BitstreamError, CodecError, UnknownNameError
@@ -38,6 +40,12 @@ ALL = [
     Nnc(qp=None, bits=5, quantiser="dependent"),
     Nnc(mode="absolute", quantiser="rate_distortion"),
     Nnc(qp=None, step=1e-3, quantiser="weighted", temporal=True),
+    DeepCabac(),
+    Fsfl(),
+    Fsfl(sparsity="target", rate=0.8, quantiser="dependent"),
+    Fsfl(sparsity="fixed", gain=0.0, temporal=True),
+    Stc(density=0.2),
+    Stc(coder="cabac"),
 ]
 
 

@@ -160,7 +160,7 @@ def test_the_loss_is_that_of_the_last_epoch(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_batches_of_one_stay_batches_of_one() -> None:
-    assert loop._ends(5, 1) == [1, 2, 3, 4]
-    assert loop._ends(5, 2) == [2]
-    assert loop._ends(6, 2) == [2, 4]
-    assert loop._ends(1, 4) == []
+    assert loop.batch_ends(5, 1) == [1, 2, 3, 4]
+    assert loop.batch_ends(5, 2) == [2]
+    assert loop.batch_ends(6, 2) == [2, 4]
+    assert loop.batch_ends(1, 4) == []

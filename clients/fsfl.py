@@ -1,0 +1,91 @@
+"""Filter-scaled sparse training: weights, what is lost of them, then scale factors that make up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from fedcomp import seeds
+from fedcomp.link.update import Update
+from fedcomp.methods import Answer, Recipe, Work
+from fedcomp.tensors import Kind
+from fedcomp.training.settings import ScaleSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedcomp.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class Fsfl(Recipe):
+    """Train W with S as it came; quantise; train S on the lossy W; keep S if it validates better.
+
+    Becking et al., "Adaptive Differential Filters for Fast and Communication-Efficient Federated
+    Learning", CVPR Workshops 2022, arXiv:2204.04424.
+
+    Parameters
+    ----------
+    scales
+        How S is trained.
+    """
+
+    name: ClassVar[str] = "fsfl"
+
+    scales: ScaleSettings = field(default_factory=ScaleSettings)
+
+    def attach(self, module: nn.Module) -> None:
+        """Give the module scale factors."""
+        from fedcomp.models.scaling import attach_scales
+
+        attach_scales(module)
+
+    def export(self, tensors: Tensors) -> Tensors:
+        """Multiply the scale factors into the weights."""
+        from fedcomp.models.scaling import folded
+
+        return folded(tensors)
+
+    def fit(self, work: Work) -> Answer:
+        """Return weights and scale factors, quantised one after the other."""
+        from clients.local import train_locally
+        from fedcomp.models.base import load_tensors
+        from fedcomp.models.scaling import only, scales_of
+        from fedcomp.training.scale_training import train_scales
+
+        scales = scales_of(work.module)
+        weights = [p for n, p in work.module.named_parameters() if n not in scales]
+        with only(weights, work.module):
+            loss = train_locally(work)
+        kinds = {spec.name: spec.kind for spec in work.link.session.manifest.specs}
+        trained = {n: v for n, v in work.tensors().items() if kinds[n] is not Kind.SCALE}
+        symbols, seen = work.link.quantise(trained)
+        load_tensors(work.module, seen)
+        accepted = train_scales(
+            work.module,
+            work.train,
+            work.validation if len(work.validation) else work.train,
+            self.scales,
+            work.settings.train,
+            task=work.task,
+            rng=seeds.generator(work.settings.seed, work.round, "scales", work.client),
+        )
+        factors = {n: v for n, v in work.tensors().items() if kinds[n] is Kind.SCALE}
+        more, _ = work.link.quantise(factors)
+        update = Update(symbols | more, trained | factors)
+        metrics = {
+            "train_loss": loss,
+            "sparsity": _sparsity(seen, work),
+            "scales_accepted": float(accepted),
+        }
+        return Answer(update, metrics)
+
+
+def _sparsity(seen: Tensors, work: Work) -> float:
+    """Return the share of the weights that the update leaves as they are."""
+    specs = work.link.session.manifest.specs
+    names = [spec.name for spec in specs if spec.kind is Kind.WEIGHT]
+    same = sum(np.count_nonzero(seen[n] == work.link.received[n]) for n in names)
+    return float(same / sum(seen[n].size for n in names))
