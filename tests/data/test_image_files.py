@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fedcomp.data.image_files import Frame, fill, read_image, read_mask, sound
+from fedcomp.data.files import fill, sound
+from fedcomp.data.image_files import Frame, read_image, read_mask
 from fedcomp.errors import DataError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -134,5 +135,7 @@ def test_the_first_that_cannot_be_read_is_named_whatever_the_threads_do(tmp_path
         paths[at].write_bytes(b"no image")
     with pytest.raises(DataError, match=r"040\.png: cannot be decoded .*skip_corrupt=true"):
         fill([array], paths, lambda path: (read_image(path, frame),))
-    kept = sound(paths, lambda path: read_image(path, frame), skip=True)
+    kept, left_out = sound(paths, lambda path: read_image(path, frame), tmp_path, skip=True)
     assert [path for path in paths if path not in kept] == [paths[40], paths[70], paths[99]]
+    assert [path for path, _ in left_out] == [paths[40], paths[70], paths[99]]
+    assert left_out[0][1].startswith("040.png: cannot be decoded")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import process_time
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fedcomp.data.base import Samples, divide
 from fedcomp.data.digits import Digits
 from fedcomp.data.label_skew import Dirichlet, Pathological, Shards
 from fedcomp.data.natural import Natural
-from fedcomp.data.partition import Iid, Partition, Quantity
+from fedcomp.data.partition import Iid, Partition, Quantity, filled_up
 from fedcomp.errors import DataError
 from fedcomp.settings import parse
 from fedcomp.setup import Setup
@@ -89,6 +90,51 @@ def test_shards_give_each_client_few_classes_and_equal_sizes() -> None:
     assert max(len(set(samples.targets[part])) for part in parts) == 2  # 20 shards, 2 a class
 
 
+def test_a_shard_of_a_class_holds_random_samples_of_it() -> None:
+    first, other = (split(Shards(1), labelled(np.zeros(100)), 2, seed)[0] for seed in (0, 1))
+    assert np.diff(first).max() > 1
+    assert not np.array_equal(first, other)
+
+
+def one_at_a_time(sizes: Array, least: int) -> list[int]:
+    """Return the sizes after each step from the largest client to the smallest, ascending."""
+    sizes = sizes.copy()
+    while sizes.min() < least:
+        sizes[sizes.argmax()] -= 1
+        sizes[sizes.argmin()] += 1
+    return sorted(sizes.tolist())
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.data())
+def test_small_clients_are_filled_up_from_the_largest(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    least = data.draw(st.integers(0, sum(sizes) // len(sizes)))
+    before = np.repeat(np.arange(len(sizes)), sizes)
+    after = filled_up(before.copy(), len(sizes), least, np.random.default_rng(0))
+    found = np.bincount(after, minlength=len(sizes))
+    assert sorted(found.tolist()) == one_at_a_time(np.array(sizes), least)
+    gained = set(after[after != before].tolist())
+    assert gained == {at for at, size in enumerate(sizes) if size < least}
+
+
+def test_samples_that_fill_up_are_drawn_at_random() -> None:
+    before = np.repeat([0, 1], 500)
+    runs = [filled_up(before.copy(), 4, 200, np.random.default_rng(seed)) for seed in range(40)]
+    for client in (2, 3):
+        chances = np.mean([run == client for run in runs], axis=0)
+        parts = [chances[start : start + 250].mean() for start in (0, 250, 500, 750)]
+        assert parts == pytest.approx([0.2] * 4, abs=0.02)
+
+
+def test_filling_up_many_clients_is_quick() -> None:
+    start = process_time()
+    parts = split(Quantity(0.01, 190), labelled(np.zeros(200_000)), 1000)
+    assert process_time() - start < 5
+    assert min(map(len, parts)) == 190
+
+
 @settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 6), st.integers(0, 3))
 def test_pathological_clients_see_k_classes(
@@ -126,6 +172,13 @@ def test_natural_keeps_groups_whole(groups: list[int], clients: int) -> None:
     owned = [set(np.array(groups)[part]) for part in parts]
     assert all(owned)
     assert sum(map(len, owned)) == len(set(groups))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_natural_deals_the_largest_groups_first(seed: int) -> None:
+    groups = [0] * 30 + list(range(1, 31))
+    parts = split(Natural(), labelled(np.zeros(60), patient=groups), 2, seed)
+    assert [len(part) for part in parts] == [30, 30]
 
 
 def test_natural_asks_for_a_column_that_is_there() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,25 @@ def test_a_model_for_another_task_is_refused(tmp_path: Path) -> None:
         (("dataset=voc_seg", "dataset.size=16", "model=small_cnn"), r"\(21,\).*\(21, 16, 16\)"),
         (("dataset=voc", "dataset.size=16", "model=small_unet"), r"\(20, 16, 16\).*\(20,\)"),
     ):
-        config = compose_config(["engine=inline", "clients=2", f"data_dir={tmp_path}", *words])
+        config = compose_config([*SHORT, f"data_dir={tmp_path}", *words])
         with pytest.raises(ConfigError, match=f"{shape}; choose a model for that"):
             prepare(config)
+
+
+def test_each_run_names_what_it_leaves_out(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "mine")
+    for at in range(7):
+        (root / f"cat/x{at}.png").write_bytes(b"no image")
+    words = (*SHORT, "dataset=folder", "dataset.path=mine", "dataset.skip_corrupt=true")
+    for place in ("first", "second"):
+        done = subprocess.run(
+            [sys.executable, "-m", "fedcomp", *words, "data_dir=.", f"hydra.run.dir={place}"],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        decoding = "fedcomp: decoding to .fedcomp/folder-"
+        assert (decoding in done.stderr) == (place == "first"), done.stderr
+        assert "7 samples are left out (dataset.skip_corrupt), see run.log:\n  cat/x" in done.stdout
+        assert done.stdout.count("x4.png: cannot be decoded as an image") == 1
+        assert "x5.png" not in done.stdout
+        log = (tmp_path / place / "run.log").read_text()
+        assert log.count("left out: cat/x") == log.count(": cannot be decoded") == 7

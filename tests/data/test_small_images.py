@@ -18,15 +18,20 @@ import pytest
 import torchvision
 
 from fedcomp.config import compose_config
+from fedcomp.data import DATASETS
 from fedcomp.data.base import DatasetSettings
 from fedcomp.data.cifar import Cifar10, Cifar100
 from fedcomp.data.digits import Digits
+from fedcomp.data.folder import Folder
 from fedcomp.data.medmnist import PneumoniaMnist
 from fedcomp.data.mnist import FashionMnist, Mnist, read_idx
 from fedcomp.data.pickles import unpickle
 from fedcomp.data.preparation import Augment
+from fedcomp.data.voc import Voc, VocSeg
 from fedcomp.errors import DataError
 from fedcomp.settings import parse
+from tests.data.test_image_files import picture
+from tests.data.test_voc import write_voc
 
 RNG = np.random.default_rng(5)
 CIFAR10, CIFAR100 = Cifar10(verify=False), Cifar100(verify=False)
@@ -135,6 +140,10 @@ def md5(path: Path) -> str:
         ("mnist", Augment()),
         ("fashion_mnist", Augment()),
         ("pneumoniamnist", Augment()),
+        ("chest_xray", Augment(crop=4)),
+        ("folder", Augment()),
+        ("voc", Augment(crop=16, flip=True)),
+        ("voc_seg", Augment(crop=16, flip=True)),
     ],
 )
 def test_files_of_conf_say_the_defaults(name: str, augment: Augment) -> None:
@@ -152,6 +161,7 @@ def test_cifar10_is_read_from_any_protocol_and_from_its_archive(tmp_path: Path) 
     assert loaded.train.inputs.dtype == np.uint8
     assert loaded.train.targets.tolist() == [(k + p) % 10 for p in range(5) for k in range(4)]
     assert loaded.train.preparation.mean == (0.4914, 0.4822, 0.4465)
+    assert (len(loaded.names), loaded.names[3]) == (10, "cat")
 
     (tmp_path / "b").mkdir()
     pack(tmp_path / "b", batches, "cifar-10-python.tar.gz")
@@ -175,7 +185,7 @@ def test_cifar100_has_its_superclasses_as_a_column(tmp_path: Path) -> None:
     loaded = CIFAR100.load(tmp_path)
     assert loaded.train.targets.tolist() == [99, 98, 97, 96, 95, 94, 93]
     assert loaded.train.columns["coarse"].tolist() == [19, 18, 17, 16, 15, 14, 13]
-    assert (len(loaded.test), loaded.classes) == (3, 100)
+    assert (len(loaded.test), loaded.classes, loaded.names) == (3, 100, ())
 
 
 def test_cifar_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +309,12 @@ def test_mnist_is_read_packed_and_unpacked(
     assert loaded.test.targets.tolist() == [0, 1, 2, 3]
     assert loaded.input_shape == (3, 28, 28)
     assert loaded.train.preparation.mean == ()
-    assert cls(verify=False).load(tmp_path).train.preparation.mean == cls.mean
+    prepared = cls(verify=False).load(tmp_path)
+    known = prepared.train.preparation
+    if cls is Mnist:
+        assert (known.mean, known.std, prepared.names) == ((0.1307,), (0.3081,), ())
+    else:
+        assert (known.mean, known.std, len(prepared.names)) == ((0.2860,), (0.3530,), 10)
 
 
 def test_mnist_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,6 +370,7 @@ def test_pneumoniamnist_trains_on_train_and_val(tmp_path: Path, folder: str) -> 
     assert loaded.train.targets.tolist() == [0, 1, 0, 1, 0, 0, 1]
     assert np.array_equal(loaded.test.inputs[:, 0], arrays["test_images"])
     assert (loaded.classes, loaded.input_shape) == (2, (1, 28, 28))
+    assert loaded.names == ("normal", "pneumonia")
 
 
 @pytest.mark.parametrize(
@@ -450,5 +466,26 @@ def test_download_fetches_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_gray_channels_are_repeated_and_colour_is_not_reduced(tmp_path: Path) -> None:
     assert Digits(channels=3).load(tmp_path).input_shape == (3, 8, 8)
-    with pytest.raises(DataError, match=r"dataset\.channels=1: .*give 3 or null"):
-        Cifar10(channels=1).load(tmp_path)
+    picture(tmp_path / "a/x/1.png")
+    picture(tmp_path / "a/y/1.png")
+    write_voc(tmp_path)
+    for settings in (
+        Cifar10(channels=1),
+        Folder(channels=1, path="a"),
+        Voc(channels=1),
+        VocSeg(channels=1, normalise=False),
+    ):
+        with pytest.raises(DataError, match=rf"channels=1: .* of {settings.name} .*give 3 or null"):
+            settings.load(tmp_path)
+    assert not (tmp_path / ".fedcomp").exists()
+
+
+@pytest.mark.parametrize("name", DATASETS.names())
+def test_what_the_operating_system_refuses_is_explained(tmp_path: Path, name: str) -> None:
+    cls = DATASETS.get(name)
+    settings = cls(path="a") if name == "folder" else cls()  # type: ignore[call-arg]
+    if name != "digits":
+        with pytest.raises(DataError, match=rf"{name}: cannot be read from data_dir=.*too long"):
+            settings.open(tmp_path / ("a" * 300))
+    else:
+        assert len(settings.open(tmp_path / ("a" * 300)).train) == 1438

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import wave
 from collections import Counter
@@ -210,7 +211,8 @@ def test_googles_layout_with_its_list(tmp_path: Path) -> None:
     data = SpeechCommands(mels=10).load(tmp_path)
     assert data.train.inputs.shape == (12, 1, 10, 98)
     assert data.input_shape == (1, 10, 98)
-    assert (data.classes, data.task, data.skipped) == (2, "classification", 0)
+    assert (data.classes, data.task, data.skipped) == (2, "classification", ())
+    assert data.names == ("cat", "go")
     assert data.test.targets.tolist() == [0, 1]
     assert data.train.targets.tolist() == [0] * 6 + [1] * 6
     order = sorted({*TESTERS, *TRAINERS})
@@ -292,7 +294,7 @@ def test_noise_shorter_than_a_piece(tmp_path: Path) -> None:
     assert np.bincount(data.test.targets)[-1] == 3
 
 
-def test_corrupt_recordings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_corrupt_recordings(tmp_path: Path) -> None:
     root = google(tmp_path / "speech_commands", (*WORDS, "cat"), noise=3)
     (root / "cat" / f"{TRAINERS[0]}_nohash_0.wav").write_bytes(b"no sound")
     (root / "_background_noise_" / "pink_noise.wav").write_bytes(b"")
@@ -300,14 +302,61 @@ def test_corrupt_recordings(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         SpeechCommands(mels=10).load(tmp_path)
     assert not list((tmp_path / ".fedcomp").iterdir())
     data = SpeechCommands(mels=10, skip_corrupt=True).load(tmp_path)
-    assert (data.skipped, len(data.train)) == (1, 43)
-    assert "4a294341_nohash_0.wav" in caplog.text
+    assert (len(data.skipped), len(data.train)) == (1, 43)
+    assert data.skipped[0].startswith("cat/4a294341_nohash_0.wav is no wav file")
     data = SpeechCommands(words="twelve", mels=10, skip_corrupt=True).load(tmp_path)
-    assert data.skipped == 2
+    assert len(data.skipped) == 2
     for path in root.glob("*/*_nohash_*.wav"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="none of its 0 recordings belongs to the train part"):
+    message = r"its 0 recordings .* \(77 were left out, the first: cat/24ad3ebe_nohash_0\.wav is no"
+    with pytest.raises(DataError, match=message):
         SpeechCommands(mels=10, skip_corrupt=True).load(tmp_path)
+
+
+def test_a_link_to_nothing_is_a_corrupt_recording(tmp_path: Path) -> None:
+    path = digits(tmp_path / "fsdd") / "recordings" / "0_theo_9.wav"
+    SpeechCommands(path="fsdd", mels=10).load(tmp_path)
+    path.symlink_to(tmp_path / "nothing")
+    with pytest.raises(
+        DataError, match=r"0_theo_9\.wav cannot be read: No such file.*skip_corrupt"
+    ):
+        SpeechCommands(path="fsdd", mels=10).load(tmp_path)
+    (text,) = SpeechCommands(path="fsdd", mels=10, skip_corrupt=True).load(tmp_path).skipped
+    assert text == "recordings/0_theo_9.wav cannot be read: No such file or directory"
+
+
+def test_recordings_of_another_rate_than_most_can_be_left_out(tmp_path: Path) -> None:
+    path = digits(tmp_path / "fsdd") / "recordings" / "0_adam_9.wav"
+    write(path, tone(300), rate=8000)
+    data = SpeechCommands(path="fsdd", mels=10, skip_corrupt=True).load(tmp_path)
+    assert (len(data.train), len(data.test)) == (12, 30)
+    (text,) = data.skipped
+    assert text == "recordings/0_adam_9.wav has 8000 samples a second, most have 4000"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems allow no such names")
+@pytest.mark.parametrize("folder", ["speech_commands/cat", "speech_commands", "fsdd/recordings"])
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path, folder: str) -> None:
+    google(tmp_path / "speech_commands")
+    digits(tmp_path / "fsdd")
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path / folder) + b"/0_\xff_1.wav")).mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    with pytest.raises(DataError, match=rf"{folder}: the name .* is not UTF-8; rename it"):
+        SpeechCommands(path=folder.split("/")[0], mels=10).load(tmp_path)
+
+
+def test_features_are_normalised_by_the_training_part_alone(tmp_path: Path) -> None:
+    root = digits(tmp_path / "fsdd") / "recordings"
+    for path in root.glob("*_[0-4].wav"):
+        write(path, tone(900, 0.1))
+    data = SpeechCommands(path="fsdd", mels=10, seconds=0.25).load(tmp_path)
+    inputs, prepared = data.train.inputs.astype(np.float64), data.train.preparation
+    assert abs(inputs.mean() - data.test.inputs.mean(dtype=np.float64)) > 1
+    assert prepared.mean == pytest.approx([inputs.mean()])
+    assert prepared.std == pytest.approx([inputs.std()])
+    assert data.test.preparation == prepared
 
 
 def test_data_that_cannot_be_used(tmp_path: Path) -> None:

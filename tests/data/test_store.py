@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -107,4 +109,77 @@ def test_a_fingerprint_follows_place_size_and_time(tmp_path: Path) -> None:
     os.utime(file, ns=(1, 1))
     third = fingerprint([file], tmp_path)
     file.rename(tmp_path / "b")
-    assert len({first, second, third, fingerprint([tmp_path / "b"], tmp_path)}) == 4
+    fourth = fingerprint([tmp_path / "b"], tmp_path)
+    missing = [fingerprint(paths, tmp_path) for paths in ([file], [])]
+    assert len({first, second, third, fourth, *missing}) == 6
+
+
+@pytest.mark.parametrize("file", ["train-inputs.npy", "train-column-ape.npy", "notes.json"])
+@pytest.mark.parametrize("length", [0, 5, 130, None])
+def test_a_damaged_store_is_built_anew(
+    tmp_path: Path, file: str, length: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored(tmp_path, "apes", {}, fill)
+    (folder,) = (tmp_path / ".fedcomp").iterdir()
+    content = (folder / file).read_bytes()
+    if length is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes(content[:length] if length < len(content) else b"{}")
+    again = stored(tmp_path, "apes", {}, fill).samples("train", Preparation())
+    assert again.inputs.ravel().tolist() == list(range(12))
+    assert again.columns["ape"].tolist() == [1, 2, 3]
+    assert f"{folder} is damaged and is built anew: " in caplog.text
+    stored(tmp_path, "apes", {}, refuse)
+
+
+def test_a_damaged_store_that_cannot_be_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(tmp_path, "apes", {}, fill)
+    (folder,) = (tmp_path / ".fedcomp").iterdir()
+    (folder / "notes.json").write_text("")
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(DataError, match=rf"{folder.name}: .*damaged .* cannot be removed; delete"):
+        stored(tmp_path, "apes", {}, fill)
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    names = ["apes-1.a.tmp", "apes-1.b.tmp", "apes_too-1.c.tmp", "apes-2"]
+    for name in names:
+        (tmp_path / ".fedcomp" / name).mkdir(parents=True)
+        (tmp_path / ".fedcomp" / name / "x.npy").touch()
+        if name != "apes-1.b.tmp":
+            day_ago = time.time() - 25 * 3600
+            os.utime(tmp_path / ".fedcomp" / name, (day_ago, day_ago))
+    stored(tmp_path, "apes", {}, fill)
+    assert set(names) & set(folders(tmp_path)) == set(names[1:])
+
+
+def test_data_folders_that_look_alike_do_not_share_a_copy_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".fedcomp").write_text("a file where the folder should be")
+
+        def build(writer: Writer, name: str = name) -> None:
+            fill(writer)
+            writer.notes["of"] = name
+
+        assert stored(tmp_path / name, "apes", {}, build).notes["of"] == name
+    monkeypatch.chdir(tmp_path / "a")
+    assert stored(Path(), "apes", {}, refuse).notes["of"] == "a"
+
+
+def test_a_store_that_cannot_be_put_in_place_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(*_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", forbid)
+    with pytest.raises(DataError, match=r"cannot be written to .*\.fedcomp: .*Permission denied"):
+        stored(tmp_path, "apes", {}, fill)
+    assert not folders(tmp_path)

@@ -11,10 +11,13 @@ from torch import nn
 from fedcomp.config import compose_config
 from fedcomp.data.base import Samples
 from fedcomp.errors import ConfigError
+from fedcomp.models import MODELS
 from fedcomp.models.base import load_tensors, manifest_of, read_tensors
-from fedcomp.models.selection import freeze, selected
+from fedcomp.models.scaling import attach_scales
+from fedcomp.models.selection import freeze, head_of, selected
 from fedcomp.settings import parse
 from fedcomp.setup import Setup
+from fedcomp.tensors import Kind
 from fedcomp.training.loop import train
 from fedcomp.training.settings import TrainSettings
 from tests.common import QUICK, equal, read_csv, run_inline
@@ -51,6 +54,65 @@ def test_layers_are_chosen_with_their_buffers(wanted: str, names: list[str]) -> 
     assert [spec.name for spec in selected(net(), wanted).specs] == names
 
 
+COLOUR = (3, 32, 32)
+LRASPP = ["classifier.low_classifier", "classifier.high_classifier"]
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "layers"),
+    [
+        ("lraspp_mobilenet_v3_large", 21, LRASPP),
+        ("lraspp_mobilenet_v3_large", 128, LRASPP),  # as many as its hidden convolution
+        ("deeplabv3_mobilenet_v3_large", 256, ["classifier.4"]),
+        ("resnet18", 64, ["fc"]),  # as many as its stem
+        ("squeezenet1_1", 64, ["classifier.1"]),
+        ("mobilenet_v3_small", 1024, ["classifier.3"]),
+        ("swin_t", 96, ["head"]),
+        ("vit_b_32", 768, ["heads.head"]),
+        ("resnet20", 16, ["fc"]),
+        ("vgg11s", 128, ["classifier.5"]),
+        ("mlp", 64, ["5"]),
+        ("small_cnn", 64, ["9"]),
+        ("small_unet", 8, ["head"]),
+    ],
+)
+def test_the_head_is_all_that_gives_outputs(name: str, outputs: int, layers: list[str]) -> None:
+    module = MODELS.get(name)().build(COLOUR, outputs)
+    expected = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+    assert head_of(module) == expected
+    assert set(selected(module, "head").by_name) >= expected
+
+
+def test_layers_of_a_head_take_their_scales_along() -> None:
+    module = MODELS.get("lraspp_mobilenet_v3_large")().build(COLOUR, 5)
+    attach_scales(module)
+    scales = [spec.name for spec in selected(module, "head").specs if spec.kind is Kind.SCALE]
+    assert [name.partition(".parametrizations.")[0] for name in scales] == LRASPP
+
+
+def test_without_weights_the_head_is_everything() -> None:
+    module = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3))
+    assert selected(module, "head") == manifest_of(module)
+
+
+def test_names_match_anywhere() -> None:
+    assert [spec.name for spec in selected(nn.Sequential(nn.Linear(2, 2)), "bias").specs] == [
+        "0.bias"
+    ]
+
+
+def test_what_has_two_names_is_trained_under_either() -> None:
+    module = nn.ModuleDict({name: nn.Linear(3, 3) for name in ("first", "again")})
+    module["again"].weight = module["first"].weight
+    for name in module:
+        freeze(module, selected(module, rf"^{name}\."))
+        trained = {n for n, value in module.named_parameters() if value.requires_grad}
+        assert trained == {"first.weight", f"{name}.bias"}
+    norm = nn.BatchNorm1d(3)
+    shared = nn.ModuleDict({"a": norm, "b": norm, "c": nn.Linear(3, 3)})
+    assert list(selected(shared, "^b").by_name) == [f"b.{name}" for name in NORM]
+
+
 def test_all_is_all() -> None:
     for wanted in ("all", ".", "last_3", "last_99"):
         assert selected(net(), wanted) == manifest_of(net())
@@ -64,6 +126,7 @@ def test_all_is_all() -> None:
             "matches no parameter; allowed are all, head, last_<n>.* 0.weight, 3",
         ),
         ("running_mean", "matches no parameter"),
+        ("last_0", "matches no parameter"),
         ("(", "is no regular expression: missing \\)"),
     ],
 )

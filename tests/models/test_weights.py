@@ -15,6 +15,7 @@ from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError
 from fedcomp.models import MODELS
 from fedcomp.models.base import read_tensors
+from fedcomp.models.weights import fill
 from tests.common import equal
 
 SHAPE, IMAGE = (1, 28, 28), (3, 32, 32)
@@ -67,6 +68,35 @@ def test_a_head_for_other_classes_starts_from_the_seed(
     fresh = MODELS.get("lenet5")().seeded(SHAPE, 4, 1)
     assert torch.equal(module.classifier[5].weight, fresh.classifier[5].weight)
     assert torch.equal(module.classifier[3].weight, trained.classifier[3].weight)
+
+
+def test_all_layers_that_give_outputs_start_anew(caplog: pytest.LogCaptureFixture) -> None:
+    settings = MODELS.get("lraspp_mobilenet_v3_large")()
+    given = settings.seeded(IMAGE, 21, 1).state_dict()
+    fill(settings.seeded(IMAGE, 5, 1), given, 5, "here")
+    layers = ("low_classifier", "high_classifier")
+    names = [f"classifier.{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+    assert f"{', '.join(names)} start anew" in caplog.text
+
+
+def test_a_stem_with_a_filter_for_each_class_is_no_head() -> None:
+    module = MODELS.get("resnet20")().seeded(IMAGE, 16, 1)
+    given = module.state_dict() | {"conv1.weight": torch.zeros(8, 3, 3, 3)}
+    with pytest.raises(ConfigError, match=r"conv1\.weight \(given \(8, 3, 3, 3\), expected \(16, "):
+        fill(module, given, 16, "here")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 1e300])
+def test_values_have_to_be_finite(value: float, tmp_path: Path, trained: torch.nn.Module) -> None:
+    bias = torch.zeros(6, dtype=torch.float64)
+    bias[3] = value
+    torch.save({**trained.state_dict(), "features.0.bias": bias}, tmp_path / "a.pt")
+    with pytest.raises(ConfigError) as error:
+        start(tmp_path / "a.pt")
+    assert str(error.value) == (
+        f"model.weights={tmp_path / 'a.pt'}: features.0.bias holds values that are not finite, and"
+        " training cannot start there: choose weights of a run that did not diverge"
+    )
 
 
 def test_counters_may_be_missing(tmp_path: Path) -> None:

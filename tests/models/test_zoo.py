@@ -151,3 +151,29 @@ def test_a_residual_block_begins_as_its_shortcut() -> None:
     outputs = block(inputs).detach().numpy()
     assert np.array_equal(outputs[:, 2:4], inputs[:, :, ::2, ::2].numpy())
     assert not outputs[:, [0, 1, 4, 5]].any()
+
+
+def test_convolutions_start_normal_with_the_fan_out() -> None:
+    """Var w = 2 / (k² · filters); a normal distribution has E w⁴ = 3 (Var w)²."""
+    module = MODELS.get("vgg11s")().seeded(COLOUR, 10, 1)
+    convolutions = [part for part in module.features if isinstance(part, torch.nn.Conv2d)]
+    layer = convolutions[1]
+    weight = layer.weight.detach()
+    assert weight.shape == (64, 32, 3, 3)
+    assert weight.mean().item() == pytest.approx(0, abs=0.002)
+    assert weight.var().item() == pytest.approx(2 / (9 * 64), rel=0.05)
+    assert weight.pow(4).mean().item() == pytest.approx(3 * (2 / (9 * 64)) ** 2, rel=0.1)
+    assert not any(part.bias.any() for part in convolutions)
+
+
+@pytest.mark.parametrize("name", ["vgg11s", "vgg16_cifar"])
+def test_vgg_takes_the_largest_of_four_after_each_block(name: str) -> None:
+    settings = MODELS.get(name)()
+    features = settings.build(COLOUR, 10).features
+    kinds = [type(part).__name__ for part in features]
+    expected = []
+    for block in settings.blocks:  # type: ignore[attr-defined]
+        expected += ["Conv2d", "ReLU"] * len(block) + ["MaxPool2d"]
+    assert kinds == [*expected, "AdaptiveAvgPool2d"]
+    pool = features[kinds.index("MaxPool2d")]
+    assert pool(torch.tensor([[[1.0, 2, 9], [3, 4, 5]]])).tolist() == [[[4, 9]]]
