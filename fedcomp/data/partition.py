@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -31,9 +32,7 @@ class Partition(ABC):
                 f" {least} or more; at most {len(samples) // least} clients are possible"
             )
             raise DataError(msg)
-        owner = self.owners(samples, clients, rng)
-        order = np.argsort(owner, kind="stable")
-        return np.split(order, np.cumsum(np.bincount(owner, minlength=clients))[:-1])
+        return members(self.owners(samples, clients, rng), clients)
 
     @property
     def least(self) -> int:
@@ -119,12 +118,28 @@ def shares(alpha: float, clients: int, rng: np.random.Generator) -> Array:
     return np.asarray(draw / draw.sum())
 
 
+def members(owner: Array, clients: int) -> list[Array]:
+    """Return the samples of each client, ascending."""
+    order = np.argsort(owner, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(owner, minlength=clients))[:-1])
+
+
 def filled_up(owner: Array, clients: int, least: int, rng: np.random.Generator) -> Array:
-    """Move samples from the largest client to each that has too few, one at a time."""
+    """Give each client that has too few random samples of the largest, which are levelled."""
     sizes = np.bincount(owner, minlength=clients)
-    while sizes.min() < least:
-        poor, rich = int(sizes.argmin()), int(sizes.argmax())
-        owner[rng.choice(np.flatnonzero(owner == rich))] = poor
-        sizes[poor] += 1
-        sizes[rich] -= 1
+    missing = np.maximum(least - sizes, 0)
+    needed = int(missing.sum())
+    if not needed:
+        return owner
+
+    def above(level: int) -> int:
+        return int(np.maximum(sizes - level, 0).sum())
+
+    levels = range(int(sizes.max()) + 1)
+    level = bisect_right(levels, -needed, key=lambda level: -above(level)) - 1
+    spare = np.maximum(sizes - level, 0)
+    spare[np.flatnonzero(spare)[: above(level) - needed]] -= 1
+    held = members(owner, clients)
+    moved = [rng.permutation(held[rich])[: spare[rich]] for rich in np.flatnonzero(spare)]
+    owner[rng.permutation(np.concatenate(moved))] = np.repeat(np.arange(clients), missing)
     return owner

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedcomp.errors import ConfigError
 from fedcomp.models.base import manifest_of
-from fedcomp.tensors import Kind, Manifest
+from fedcomp.tensors import Kind, Manifest, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +23,15 @@ def selected(module: nn.Module, wanted: str) -> Manifest:
     Parameters
     ----------
     wanted
-        `all`; `head`, the last layer with weights; `last_<n>`, the last n of these and what lies
-        between them; or a regular expression for names of parameters.
+        `all`; `head`, the last layer with weights and any that gives outputs beside it; `last_<n>`,
+        the last n layers with weights and what lies between them; or a regular expression for names
+        of parameters.
 
     A buffer goes with the parameters of its layer; where a layer has no parameters it always
     travels, because training changes it.
     """
     manifest = manifest_of(module)
-    chosen = _chooser(manifest, wanted)
+    chosen = _chooser(module, manifest, wanted)
     buffers = (Kind.BUFFER, Kind.COUNTER)
     parameters = {spec.name for spec in manifest.specs if spec.kind not in buffers}
     taken = {name for name in parameters if chosen(name)}
@@ -49,21 +50,44 @@ def selected(module: nn.Module, wanted: str) -> Manifest:
     return Manifest(tuple(spec for spec in manifest.specs if spec.name in taken))
 
 
+def head_of(module: nn.Module) -> set[str]:
+    """Return the tensors of the last layer with weights, and of layers beside it for the outputs.
+
+    These have as many rows, and stand below one part of the net that is no sequence: in a sequence,
+    and in the net itself, as many rows are those of a hidden layer.
+    """
+    from torch import nn
+
+    specs = manifest_of(module).specs
+    names = _from_last(specs, 1)
+    weights = [spec for spec in specs if spec.kind is Kind.WEIGHT]
+    parent = _parent(weights[-1].name) if weights else ""
+    if parent and not isinstance(module.get_submodule(parent), nn.Sequential):
+        rows = weights[-1].shape[0]
+        beside = {
+            _layer(weight.name)
+            for weight in weights
+            if weight.shape[0] == rows and _parent(weight.name) == parent
+        }
+        names |= {spec.name for spec in specs if _layer(spec.name) in beside}
+    return names
+
+
 def freeze(module: nn.Module, trained: Manifest) -> None:
-    """Let training change nothing but the tensors of a manifest."""
+    """Let training change nothing but the tensors of a manifest, each under any of its names."""
+    module.requires_grad_(False)
     for name, parameter in module.named_parameters(remove_duplicate=False):
-        parameter.requires_grad_(name in trained.by_name)
+        if name in trained.by_name:
+            parameter.requires_grad_(True)
 
 
-def _chooser(manifest: Manifest, wanted: str) -> Callable[[str], bool]:
+def _chooser(module: nn.Module, manifest: Manifest, wanted: str) -> Callable[[str], bool]:
     if wanted == "all":
         return lambda name: True  # noqa: ARG005
-    last = _LAST.fullmatch("last_1" if wanted == "head" else wanted)
-    if last is not None:
-        layers = [_layer(spec.name) for spec in manifest.specs]
-        weighty = [_layer(spec.name) for spec in manifest.specs if spec.kind is Kind.WEIGHT]
-        start = layers.index(weighty[-min(int(last[1]), len(weighty))]) if weighty else 0
-        return {spec.name for spec in manifest.specs[start:]}.__contains__
+    if wanted == "head":
+        return head_of(module).__contains__
+    if last := _LAST.fullmatch(wanted):
+        return _from_last(manifest.specs, int(last[1])).__contains__
     try:
         pattern = re.compile(wanted)
     except re.error as error:
@@ -72,10 +96,20 @@ def _chooser(manifest: Manifest, wanted: str) -> Callable[[str], bool]:
     return lambda name: pattern.search(name) is not None
 
 
+def _from_last(specs: tuple[TensorSpec, ...], count: int) -> set[str]:
+    """Return the tensors from the first of the last `count` layers with weights to the end."""
+    layers = [_layer(spec.name) for spec in specs]
+    weighty = [_layer(spec.name) for spec in specs if spec.kind is Kind.WEIGHT]
+    start = layers.index(weighty[-min(count, len(weighty))]) if weighty else 0
+    return {spec.name for spec in specs[start:]}
+
+
 def _layer(name: str) -> str:
     """Return the layer that a tensor belongs to, be its weight parametrised or not."""
-    return (
-        name.partition(".parametrizations.")[0]
-        if ".parametrizations." in name
-        else (name.rpartition(".")[0])
-    )
+    if ".parametrizations." in name:
+        return name.partition(".parametrizations.")[0]
+    return name.rpartition(".")[0]
+
+
+def _parent(name: str) -> str:
+    return _layer(name).rpartition(".")[0]

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fedcomp.errors import ConfigError
+from fedcomp.models.selection import head_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,12 +52,13 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, given: dict[str, Tensor], outputs: int, source: str) -> None:
-    """Copy tensors into a module; names and shapes have to fit, all but the head's.
+    """Copy finite tensors into a module; names and shapes have to fit, all but the head's.
 
     A head's tensors have a row for each output.  Where the number of rows alone is another one
     they keep their values and are named in a warning.  Counters may be missing, as in old files.
     """
     state = module.state_dict()
+    replaceable = head_of(module)
     head: list[str] = []
     problems: list[str] = []
     for name in (*state, *(name for name in given if name not in state)):
@@ -64,7 +66,8 @@ def fill(module: nn.Module, given: dict[str, Tensor], outputs: int, source: str)
         theirs = tuple(given[name].shape) if name in given else None
         if ours == theirs or (theirs is None and not state[name].is_floating_point()):
             continue
-        if ours and theirs and ours[0] == outputs and ours[1:] == theirs[1:]:
+        fits = ours and theirs and ours[0] == outputs and ours[1:] == theirs[1:]
+        if fits and name in replaceable:
             head.append(name)
         else:
             problems.append(f"{name} (given {_shown(theirs)}, expected {_shown(ours)})")
@@ -81,6 +84,11 @@ def fill(module: nn.Module, given: dict[str, Tensor], outputs: int, source: str)
             except RuntimeError as error:  # a tensor without data, or a quantised one
                 msg = f"{source}: {name} cannot be copied ({str(error).splitlines()[0]})"
                 raise ConfigError(f"{msg}: save plain tensors") from error
+            if not state[name].isfinite().all():
+                msg = f"{source}: {name} holds values that are not finite, and training cannot"
+                raise ConfigError(
+                    f"{msg} start there: choose weights of a run that did not diverge"
+                )
     if head:
         names = ", ".join(head)
         _log.warning("%s: made for another number of classes; %s start anew", source, names)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rich.console import RenderableType
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 _MOST_ROWS = 20
 _MOST_COLUMNS = 12
 _MOST_COLOURS = 20
+_MOST_BARS = 100
+_MOST_LETTERS = 24
+_PIXELS = 400
+_LINE = 80
 
 
 def class_counts(samples: Samples, parts: list[Array]) -> Array:
@@ -28,16 +34,23 @@ def class_counts(samples: Samples, parts: list[Array]) -> Array:
     return np.array(rows)
 
 
-def table(samples: Samples, parts: list[Array]) -> RenderableType:
-    """Return clients, their samples and classes; of many clients a few typical ones."""
+def table(samples: Samples, parts: list[Array], names: Sequence[str] = ()) -> RenderableType:
+    """Return clients, their samples and classes; of many clients a few typical ones.
+
+    Parameters
+    ----------
+    names
+        What the classes 0, 1, … are called; shortened where a line has no room for them.
+    """
     counts = class_counts(samples, parts)
-    labels = np.unique(samples.strata)
-    spelled = len(labels) <= _MOST_COLUMNS
-    names = [str(label) for label in labels] if spelled else ["largest class"]
-    found = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", title_justify="left")
-    for name in ("client", "samples", "classes", *names):
-        found.add_column(name, justify="right")
     clients = _shown(counts.sum(axis=1))
+    spelled = counts.shape[1] <= _MOST_COLUMNS
+    fixed = ["client", "samples", "classes"]
+    room = _LINE - sum(len(title) + 1 for title in fixed)
+    titles = _cut(_titles(samples, names), counts, room) if spelled else ["largest class"]
+    found = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", title_justify="left")
+    for title in (*fixed, *titles):
+        found.add_column(Text(title), justify="right")
     for client in clients:
         row = counts[client]
         cells = row if spelled else [row.max()]
@@ -49,31 +62,64 @@ def table(samples: Samples, parts: list[Array]) -> RenderableType:
     return Group(found, note)
 
 
-def draw(samples: Samples, parts: list[Array], path: Path) -> None:
-    """Write a picture: a bar for each client, its classes stacked."""
+def draw(samples: Samples, parts: list[Array], path: Path, names: Sequence[str] = ()) -> None:
+    """Write a picture: a bar for each client, its classes stacked, without gaps if many."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator
 
     counts = class_counts(samples, parts)
     clients, classes = counts.shape
-    figure = Figure(figsize=(float(np.clip(0.25 * clients, 5, 16)), 3.6), layout="constrained")
+    few = classes <= _MOST_COLOURS
+    titles = [title[:_MOST_LETTERS].replace("$", r"\$") for title in _titles(samples, names)]
+    columns = -(-classes // 12) if few else 0
+    width = float(np.clip(0.25 * clients, 5, 16)) + 0.09 * columns * max(map(len, titles))
+    figure = Figure(figsize=(width, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    few = classes <= _MOST_COLOURS
     places = np.arange(classes) if few else np.linspace(0, 1, classes)
     colours = colormaps["tab10" if classes <= 10 else "tab20" if few else "turbo"](places)
-    base = np.zeros(clients)
-    for at, label in enumerate(np.unique(samples.strata)):
-        axes.bar(range(clients), counts[:, at], 0.9, base, color=colours[at], label=str(label))
-        base += counts[:, at]
-    axes.set(xlabel="client", ylabel="samples", xlim=(-0.6, clients - 0.4))
+    tops = counts.cumsum(axis=1)
+    high = 1.05 * tops.max()
+    if clients <= _MOST_BARS:
+        edges = (np.arange(clients)[:, None] + [-0.45, 0.45]).reshape(-1)
+        bars = np.zeros((2 * clients - 1, classes))  # every other one is a gap
+        bars[::2] = tops
+        for at in reversed(range(classes)):
+            axes.stairs(bars[:, at], edges, fill=True, color=colours[at])
+    else:  # shapes would take seconds
+        heights = (np.arange(_PIXELS) + 0.5) * high / _PIXELS
+        found = [np.searchsorted(top, heights, side="right") for top in tops]
+        pixels = np.vstack((colours, [1, 1, 1, 0]))[np.transpose(found)]
+        extent = (-0.5, clients - 0.5, 0, high)
+        axes.imshow(pixels, origin="lower", aspect="auto", extent=extent, interpolation="nearest")
+    axes.set(xlabel="client", ylabel="samples", xlim=(-0.6, clients - 0.4), ylim=(0, high))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     if few:
-        axes.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), ncols=-(-classes // 12))
+        handles = [Patch(color=colour) for colour in colours]
+        legend = axes.legend(handles, titles, title="class", ncols=columns, loc="upper left")
+        legend.set_bbox_to_anchor((1, 1), axes.transAxes)
     figure.savefig(path, dpi=120)
+
+
+def _titles(samples: Samples, names: Sequence[str]) -> list[str]:
+    """Return what each class that is there is called, its number where it has no name."""
+    labels = np.unique(samples.strata)
+    return [names[label] if label < len(names) else str(label) for label in labels]
+
+
+def _cut(titles: list[str], counts: Array, room: int) -> list[str]:
+    """Return titles of so many letters that the columns below them fit in the room."""
+    digits = [len(str(most)) for most in counts.max(axis=0)]
+    least = min(digits)
+    for letters in range(max(least, *map(len, titles)), least - 1, -1):
+        cut = [title[:letters] for title in titles]
+        if sum(1 + max(len(t), n) for t, n in zip(cut, digits, strict=True)) <= room:
+            break
+    return cut
 
 
 def _shown(sizes: Array) -> list[int]:

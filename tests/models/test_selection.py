@@ -83,6 +83,11 @@ def test_the_head_is_all_that_gives_outputs(name: str, outputs: int, layers: lis
     assert set(selected(module, "head").by_name) >= expected
 
 
+def test_a_layer_of_another_width_beside_the_last_is_no_head() -> None:
+    part = nn.ModuleDict({"hidden": nn.Linear(4, 8), "last": nn.Linear(8, 3)})
+    assert head_of(nn.Sequential(part)) == {"0.last.weight", "0.last.bias"}
+
+
 def test_layers_of_a_head_take_their_scales_along() -> None:
     module = MODELS.get("lraspp_mobilenet_v3_large")().build(COLOUR, 5)
     attach_scales(module)
