@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,15 @@ from fedcomp import __version__
 from fedcomp.errors import ConfigError, DataError, FedcompError, RunInterrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fedcomp.setup import Setup
 
+log = logging.getLogger(__name__)
+
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+_SHOWN = 5
 
 _HELP = """\
 fedcomp {version} – federated learning with every byte compressed, both ways, and counted
@@ -89,11 +95,23 @@ def _dispatch(arguments: list[str]) -> int:
     _set_environment()
     from fedcomp.engines.logs import logging_to
 
-    with logging_to(None, verbose=False):
+    with logging_to(None, verbose=False), _decoding_shown():
         setup = prepare(config)
     outcome: list[int] = []
     run_hydra(overrides, lambda config, folder: outcome.append(run(config, folder, setup)))
     return outcome[0] if outcome else EXIT_FAILED
+
+
+@contextmanager
+def _decoding_shown() -> Iterator[None]:
+    """Say on the terminal what is decoded: the first time that takes long."""
+    logger, handler = logging.getLogger("fedcomp.data.store"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("fedcomp: %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _flag_problem(flag: str) -> str:
@@ -145,12 +163,16 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
         )
         return EXIT_USAGE
     code = 0
-    parts = setup.dataset.train, setup.partition
-    console.print(partition.table(*parts))
+    parts, names = (setup.dataset.train, setup.partition), setup.dataset.names
+    console.print(partition.table(*parts, names))
     if skipped := setup.dataset.skipped:
-        console.print(f"{skipped} files cannot be read and are left out (dataset.skip_corrupt)")
-    partition.draw(*parts, place / "partition.png")
+        first = "\n".join(f"  {line}" for line in skipped[:_SHOWN])
+        text = f"{len(skipped)} samples are left out (dataset.skip_corrupt), see run.log:\n{first}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    partition.draw(*parts, place / "partition.png", names)
     with logging_to(place / "run.log", verbose=config["verbose"]):
+        for line in skipped:
+            log.warning("left out: %s", line)
         try:
             with Progress(setup.settings, console) as progress:
                 job = Job(config, secrets.token_hex(8), folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedcomp import seeds
 from fedcomp.data.base import Samples, divide
-from fedcomp.errors import ConfigError, DataError
+from fedcomp.errors import ConfigError
 from fedcomp.link.session import Session
 from fedcomp.tensors import Manifest, full_digest
 
@@ -42,12 +42,7 @@ class Setup:
     @cached_property
     def dataset(self) -> Dataset:
         """The data set with all clients' samples."""
-        place = self.settings.data_dir
-        try:
-            return self.settings.dataset.load(Path(place))
-        except OSError as error:
-            msg = f"data_dir={place}: the data set cannot be read: {error}"
-            raise DataError(msg) from error
+        return self.settings.dataset.open(Path(self.settings.data_dir))
 
     @cached_property
     def partition(self) -> list[Array]:

@@ -10,6 +10,7 @@ import numpy as np
 from annotated_types import Ge, Lt
 
 from fedcomp.data.preparation import Preparation
+from fedcomp.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,14 +76,17 @@ class Dataset:
     task
         Key of `fedcomp.training.tasks.TASKS`: what loss and metrics apply.
     skipped
-        Number of files that were left out because they cannot be read.
+        The samples that were left out because they cannot be read: file and reason of each.
+    names
+        What the classes are called; none at all where they have numbers only.
     """
 
     train: Samples
     test: Samples
     classes: int
     task: str
-    skipped: int = 0
+    skipped: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -107,6 +111,17 @@ class DatasetSettings(ABC):
     @abstractmethod
     def load(self, data_dir: Path) -> Dataset:
         """Read the data set; `DataError` says which command gets it where it is missing."""
+
+    def open(self, data_dir: Path) -> Dataset:
+        """Return what `load` does; what the operating system refuses is a `DataError` too."""
+        try:
+            return self.load(data_dir)
+        except OSError as error:
+            msg = (
+                f"{self.name}: cannot be read from data_dir={data_dir}: {error}; give a folder that"
+                " exists and may be read"
+            )
+            raise DataError(msg) from error
 
 
 def divide(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fedcomp.data.class_folders import files_of, load_parts
 from fedcomp.data.image_files import Fit, ImageFileSettings
+from fedcomp.data.preparation import Augment
 from fedcomp.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ CLASSES = ("NORMAL", "PNEUMONIA")
 
 # measured on the 5,216 training images at 224 × 224 pixels
 _STATISTICS = (0.482,), (0.236,)
+
+_AUGMENT = Augment(crop=4)
 
 _PATIENT = re.compile(r"(person\d+|(?:NORMAL2-)?IM-\d+)(?=[-_.])")
 _CAUSE = re.compile(r"_(bacteria|virus)_")
@@ -42,6 +45,7 @@ class ChestXRay(ImageFileSettings):
     name: ClassVar[str] = "chest_xray"
 
     fit: Fit = "squash"
+    augment: Augment = _AUGMENT
 
     def load(self, data_dir: Path) -> Dataset:
         """Return the data set; it has to be put in place by hand."""

@@ -42,6 +42,9 @@ class Cifar10(Published):
     }
     targets: ClassVar[str] = "labels"
     classes: ClassVar[int] = 10
+    names: ClassVar[tuple[str, ...]] = (
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    )  # fmt: skip
     columns: ClassVar[Mapping[str, tuple[str, int]]] = {}
     """By column: its key in a batch, and its number of classes."""
 
@@ -72,15 +75,12 @@ class Cifar10(Published):
 
     def load(self, data_dir: Path) -> Dataset:
         """Read the data set."""
-        if self.channels == 1:
-            msg = f"dataset.channels=1: the images of {self.name} are in colour; give 3 or null"
-            raise DataError(msg)
+        preparation = self.preparation(self.mean, self.std)
         paths = self.locate(data_dir)
         key = {"files": fingerprint(paths, data_dir), "verify": self.verify}
         store = stored(data_dir, self.name, key, lambda writer: self._build(writer, paths))
-        preparation = self.preparation(self.mean, self.std)
         train, test = (store.samples(part, preparation) for part in self.parts)
-        return Dataset(train, test, self.classes, "classification")
+        return Dataset(train, test, self.classes, "classification", names=self.names)
 
     def _build(self, writer: Writer, paths: list[Path]) -> None:
         if self.verify:
@@ -148,6 +148,7 @@ class Cifar100(Cifar10):
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"train": ("train",), "test": ("test",)}
     targets: ClassVar[str] = "fine_labels"
     classes: ClassVar[int] = 100
+    names: ClassVar[tuple[str, ...]] = ()
     columns: ClassVar[Mapping[str, tuple[str, int]]] = {"coarse": ("coarse_labels", 20)}
     mean: ClassVar[Numbers] = (0.5071, 0.4865, 0.4409)
     std: ClassVar[Numbers] = (0.2673, 0.2564, 0.2762)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedcomp.data.base import Dataset
-from fedcomp.data.image_files import SUFFIXES, Frame, ImageFileSettings, fill, read_image, sound
+from fedcomp.data.files import entries, fill, sound
+from fedcomp.data.image_files import SUFFIXES, Frame, ImageFileSettings, read_image
 from fedcomp.data.store import fingerprint, stored
 from fedcomp.errors import DataError
 
@@ -37,7 +38,7 @@ Parts = dict[str, list[File]]
 
 def class_folders(root: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted, without hidden ones."""
-    names = sorted(p.name for p in _entries(root) if p.is_dir())
+    names = sorted(p.name for p in entries(root) if p.is_dir())
     if len(names) < 2:
         found = names[0] if names else "none"
         msg = f"{root}: at least 2 folders are needed, one for each class; found: {found}"
@@ -47,7 +48,7 @@ def class_folders(root: Path) -> list[str]:
 
 def files_of(folder: Path, target: int) -> list[File]:
     """Return the images directly in a folder, in the order of their names."""
-    paths = [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES]
+    paths = [path for path in entries(folder) if path.suffix.lower() in SUFFIXES]
     if not paths:
         msg = (
             f"{folder}: no image lies directly in this class folder"
@@ -72,6 +73,7 @@ def load_parts(
     statistics
         Mean and standard deviation, of one channel for gray images or of three.
     """
+    preparation = settings.preparation(*statistics)
     frame = Frame(settings.size, settings.fit, 1 if len(statistics[0]) == 1 else 3)
     key = {
         **settings.key(frame),
@@ -79,39 +81,46 @@ def load_parts(
         "columns": [list(file.columns.items()) for files in parts.values() for file in files],
     }
     for part, files in parts.items():
-        key[part] = fingerprint([file.path for file in files if file.path.exists()], root)
+        key[part] = fingerprint([file.path for file in files], root)
 
     def build(writer: Writer) -> None:
-        _write(writer, parts, classes, frame, skip=settings.skip_corrupt)
+        _write(writer, root, parts, classes, frame, skip=settings.skip_corrupt)
 
     store = stored(data_dir, settings.name, key, build)
-    preparation = settings.preparation(*statistics)
     train, test = (store.samples(part, preparation) for part in ("train", "test"))
-    return Dataset(train, test, len(classes), "classification", store.notes["skipped"])
+    return Dataset(train, test, len(classes), "classification", store.skipped, tuple(classes))
 
 
 def _write(
-    writer: Writer, parts: Parts, classes: Sequence[str], frame: Frame, *, skip: bool
+    writer: Writer,
+    root: Path,
+    parts: Parts,
+    classes: Sequence[str],
+    frame: Frame,
+    *,
+    skip: bool,
 ) -> None:
     def read(file: File) -> tuple[Array]:
         return (read_image(file.path, frame),)
 
-    kept = {part: sound(files, read, skip=skip) for part, files in parts.items()}
+    found = {part: sound(files, read, root, skip=skip) for part, files in parts.items()}
+    kept = {part: files for part, (files, _) in found.items()}
     for target, name in enumerate(classes):
         if not any(file.target == target for file in kept["train"]):
-            msg = f"class {name}: none of its training images can be read; see the log for each"
+            first = next(why for file, why in found["train"][1] if file.target == target)
+            msg = f"class {name}: none of its training images can be read; the first: {first}"
             raise DataError(msg)
     if not kept["test"]:
-        msg = "no image is left to test; add some, or see the log for those that cannot be read"
+        problems = [why for _, why in found["test"][1]]
+        lost = f"none can be read; the first: {problems[0]}" if problems else "add some"
+        msg = f"{root}: no image is left to test; {lost}"
         raise DataError(msg)
     columns = _codes(kept)
     for part, files in kept.items():
         fill([writer.array(f"{part}-inputs", (len(files), *frame.shape), "uint8")], files, read)
         targets = np.array([file.target for file in files], dtype=np.int64)
         writer.labels(part, targets, None, columns[part])
-    given = sum(len(files) for files in parts.values())
-    skipped = given - sum(len(files) for files in kept.values())
-    writer.notes["skipped"] = skipped
+    writer.notes["skipped"] = [why for _, left_out in found.values() for _, why in left_out]
 
 
 def _codes(parts: Parts) -> dict[str, dict[str, Array]]:
@@ -123,20 +132,4 @@ def _codes(parts: Parts) -> dict[str, dict[str, Array]]:
         _, codes = np.unique([file.columns[name] for file in every], return_inverse=True)
         for part, values in zip(parts, np.split(codes.astype(np.int64), cuts), strict=True):
             found[part][name] = values
-    return found
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Return what lies in a folder, sorted, without hidden entries."""
-    try:
-        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        msg = f"{folder}: the folder cannot be read: {error.strerror}"
-        raise DataError(msg) from error
-    for path in found:
-        try:
-            path.name.encode()
-        except UnicodeEncodeError as error:
-            msg = f"{folder}: the name {path.name!r} is not UTF-8; rename it"
-            raise DataError(msg) from error
     return found

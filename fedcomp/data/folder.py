@@ -12,6 +12,7 @@ from annotated_types import Gt, Lt
 from fedcomp import seeds
 from fedcomp.data.base import divide
 from fedcomp.data.class_folders import class_folders, files_of, load_parts
+from fedcomp.data.files import entries
 from fedcomp.data.image_files import ImageFileSettings
 from fedcomp.errors import DataError
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from fedcomp.data.class_folders import Parts
 
 METADATA = "metadata.csv"
+
+_PARTS = {"train", "test", "val", "valid", "validation"}
 
 # of ImageNet, as torchvision's models take them; for gray images their means over the colours
 _RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -69,7 +72,15 @@ class Folder(ImageFileSettings):
         return load_parts(self, data_dir, root, parts, classes, statistics)
 
     def _find(self, root: Path) -> tuple[Parts, list[str]]:
-        if not ((root / "train").is_dir() and (root / "test").is_dir()):
+        found = {path.name for path in entries(root) if path.is_dir()}
+        missing = {"train", "test"} - found
+        if missing and found and found <= _PARTS:
+            msg = (
+                f"folder: {root} has {', '.join(sorted(found))}, and {min(missing)} is missing;"
+                " name the folders train and test, or put the classes' folders there directly"
+            )
+            raise DataError(msg)
+        if missing:
             classes = class_folders(root)
             parts: Parts = {"train": [], "test": []}
             rng = seeds.generator("folder", "test")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -16,16 +13,13 @@ from fedcomp.data.images import ImageSettings
 from fedcomp.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from PIL import Image
 
     from fedcomp.tensors import Array
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 Fit = Literal["crop", "squash"]
 
 SUFFIXES = frozenset(
@@ -44,7 +38,6 @@ _TURNS = {
 }
 """What makes an image upright, by its EXIF orientation."""
 
-_BATCH = 32
 _DRAFT = 2  # a JPEG is decoded at the scale that still leaves so many pixels for one
 
 
@@ -97,7 +90,8 @@ class ImageFileSettings(ImageSettings):
     fit
         "crop" or "squash", see `Frame`.
     skip_corrupt
-        Leave out samples whose files cannot be read, and log each; otherwise the first is an error.
+        Leave out samples whose files cannot be read, and name them; otherwise the first is an
+        error.
     """
 
     size: Annotated[int, Ge(8), Le(1024)] = 64
@@ -147,52 +141,6 @@ def image_size(path: Path) -> tuple[int, int]:
     """Return an image's width and height as they are stored."""
     with _opened(path) as image:
         return image.size
-
-
-def sound(samples: Sequence[T], read: Callable[[T], object], *, skip: bool) -> list[T]:
-    """Return all samples, or with `skip` those that can be read; the others are logged.
-
-    What is left out has to be known before the arrays are made: with `skip` all is read twice.
-    """
-    if not skip:
-        return list(samples)
-
-    def problem(sample: T) -> str | None:
-        try:
-            read(sample)
-        except DataError as error:
-            return str(error)
-        return None
-
-    problems = _in_threads(samples, problem)
-    for text in filter(None, problems):
-        log.warning("left out: %s", text)
-    return [sample for sample, text in zip(samples, problems, strict=True) if text is None]
-
-
-def fill(
-    arrays: Sequence[Array], samples: Sequence[T], read: Callable[[T], tuple[Array, ...]]
-) -> None:
-    """Read the samples and put what each gives at its place in the arrays."""
-
-    def put(numbered: tuple[int, T]) -> None:
-        place, sample = numbered
-        for array, values in zip(arrays, read(sample), strict=True):
-            array[place] = values
-
-    try:
-        _in_threads(list(enumerate(samples)), put)
-    except DataError as error:
-        msg = f"{error}; mend it, or leave such samples out with dataset.skip_corrupt=true"
-        raise DataError(msg) from error
-
-
-def _in_threads(items: Sequence[T], work: Callable[[T], Any]) -> list[Any]:
-    """Return the results in order; decoders let go of the interpreter, so threads do for them."""
-    starts = range(0, len(items), _BATCH)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        batches = pool.map(lambda start: [work(i) for i in items[start : start + _BATCH]], starts)
-        return [result for batch in batches for result in batch]
 
 
 @contextmanager

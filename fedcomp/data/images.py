@@ -37,6 +37,12 @@ class ImageSettings(DatasetSettings):
 
     def preparation(self, mean: Numbers, std: Numbers) -> Preparation:
         """Return the preparation of images whose channels have this mean and deviation in 0 … 1."""
+        if self.channels == 1 and len(mean) > 1:
+            msg = (
+                f"dataset.channels=1: the images of {self.name} are in colour; give 3 or null"
+                " (dataset=folder stores gray ones with dataset.gray=true)"
+            )
+            raise DataError(msg)
         known = (mean, std) if self.normalise else ((), ())
         return Preparation(*known, self.channels, self.augment)
 

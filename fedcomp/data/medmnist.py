@@ -49,7 +49,7 @@ class PneumoniaMnist(ImageSettings):
         # the values that the examples of MedMNIST use
         preparation = self.preparation((0.5,), (0.5,))
         train, test = (store.samples(part, preparation) for part in _PARTS)
-        return Dataset(train, test, 2, "classification")
+        return Dataset(train, test, 2, "classification", names=("normal", "pneumonia"))
 
 
 def _build(writer: Writer, path: Path) -> None:

@@ -41,6 +41,7 @@ class Mnist(Published):
 
     name: ClassVar[str] = "mnist"
     origin: ClassVar[str] = "MNIST"
+    names: ClassVar[tuple[str, ...]] = ()
 
     # of all pixels of the training images, as most implementations have them
     mean: ClassVar[Numbers] = (0.1307,)
@@ -72,7 +73,7 @@ class Mnist(Published):
         store = stored(data_dir, self.name, key, lambda writer: self._build(writer, paths))
         preparation = self.preparation(self.mean, self.std)
         train, test = (store.samples(part, preparation) for part in _PUBLISHED)
-        return Dataset(train, test, 10, "classification")
+        return Dataset(train, test, 10, "classification", names=self.names)
 
     def _build(self, writer: Writer, paths: list[Path]) -> None:
         if self.verify:
@@ -103,6 +104,10 @@ class FashionMnist(Mnist):
 
     name: ClassVar[str] = "fashion_mnist"
     origin: ClassVar[str] = "FashionMNIST"
+    names: ClassVar[tuple[str, ...]] = (
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+        "Ankle boot",
+    )  # fmt: skip
     mean: ClassVar[Numbers] = (0.2860,)
     std: ClassVar[Numbers] = (0.3530,)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from annotated_types import Ge, Le
 
 from fedcomp.data import speech_files, speech_twelve
 from fedcomp.data.base import Dataset, DatasetSettings
+from fedcomp.data.files import sound
 from fedcomp.data.log_mel import LogMel
 from fedcomp.data.preparation import Preparation
 from fedcomp.data.store import Writer, fingerprint, stored
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from fedcomp.data.speech_files import Recording
     from fedcomp.tensors import Array
-
-log = logging.getLogger(__name__)
 
 _CHUNK = 16
 """Recordings that a thread reads, and computes the features of, at a time."""
@@ -55,7 +54,8 @@ class SpeechCommands(DatasetSettings):
     normalise
         Subtract the training part's mean and divide by its standard deviation.
     skip_corrupt
-        Leave out recordings that cannot be read, instead of stopping at the first.
+        Leave out recordings that cannot be read, or have another rate than most, instead of
+        stopping at the first.
     """
 
     name: ClassVar[str] = "speech_commands"
@@ -89,7 +89,8 @@ class SpeechCommands(DatasetSettings):
         notes = store.notes
         known = ((notes["mean"],), (notes["std"],)) if self.normalise else ((), ())
         train, test = (store.samples(part, Preparation(*known)) for part in ("train", "test"))
-        return Dataset(train, test, notes["classes"], "classification", notes["skipped"])
+        names = tuple(notes["names"])
+        return Dataset(train, test, len(names), "classification", store.skipped, names)
 
     def _noises(self, root: Path) -> list[Path]:
         folder = root / speech_files.NOISE
@@ -101,12 +102,12 @@ class SpeechCommands(DatasetSettings):
         self, writer: Writer, root: Path, recordings: Sequence[Recording], noises: Sequence[Path]
     ) -> None:
         """Fill a store."""
-        corrupt: set[Path] = set()
+        unfit: dict[Path, str] = {}
         if self.skip_corrupt:
-            corrupt = _unreadable([*(Path(r.path) for r in recordings), *noises])
-            recordings = [r for r in recordings if Path(r.path) not in corrupt]
-            noises = [path for path in noises if path not in corrupt]
-        _check_parts(root, recordings)
+            unfit = _unfit([*(Path(r.path) for r in recordings), *noises], root)
+            recordings = [r for r in recordings if Path(r.path) not in unfit]
+            noises = [path for path in noises if path not in unfit]
+        _check_parts(root, recordings, list(unfit.values()))
         reader = _Reader(Path(recordings[0].path), self.seconds, noises)
         words: Sequence[str] = sorted({recording.word for recording in recordings})
         if self.words == "twelve":
@@ -122,7 +123,7 @@ class SpeechCommands(DatasetSettings):
             writer.labels(part, targets, columns={"speaker": codes})
             if part == "train":
                 writer.notes |= {"mean": mean, "std": std}
-        writer.notes |= {"classes": len(words), "skipped": len(corrupt)}
+        writer.notes |= {"names": list(words), "skipped": list(unfit.values())}
 
 
 class _Reader:
@@ -148,7 +149,8 @@ class _Reader:
         if rate != self.rate:
             msg = (
                 f"{self._first} has {self.rate} samples a second and {path} has {rate}; all"
-                " recordings of a data set need one rate, so resample them"
+                " recordings of a data set need one rate, so resample them, or leave out those of"
+                " another rate than most with dataset.skip_corrupt=true"
             )
             raise DataError(msg)
         return samples
@@ -162,31 +164,31 @@ def _read(path: Path) -> tuple[Array, int]:
         raise DataError(msg) from error
 
 
-def _unreadable(paths: Sequence[Path]) -> set[Path]:
-    """Return the files that cannot be read, and report them."""
+def _unfit(paths: Sequence[Path], root: Path) -> dict[Path, str]:
+    """Return the files that cannot be read or have another rate than most, each with why."""
+    rates: dict[Path, int] = {}
 
-    def problem(path: Path) -> DataError | None:
-        try:
-            read_wav(path)
-        except DataError as error:
-            return error
-        return None
+    def read(path: Path) -> None:
+        rates[path] = read_wav(path)[1]
 
-    found = set()
-    with ThreadPoolExecutor() as pool:
-        for path, error in zip(paths, pool.map(problem, paths), strict=True):
-            if error is not None:
-                log.warning("left out: %s", error)
-                found.add(path)
+    kept, left_out = sound(paths, read, root, skip=True)
+    found = dict(left_out)
+    if kept:
+        usual = Counter(rates[path] for path in kept).most_common(1)[0][0]
+        for path in (path for path in kept if rates[path] != usual):
+            found[path] = (
+                f"{path.relative_to(root)} has {rates[path]} samples a second, most have {usual}"
+            )
     return found
 
 
-def _check_parts(root: Path, recordings: Sequence[Recording]) -> None:
+def _check_parts(root: Path, recordings: Sequence[Recording], left_out: Sequence[str]) -> None:
+    lost = f" ({len(left_out)} were left out, the first: {left_out[0]})" if left_out else ""
     for part, test in (("train", False), ("test", True)):
         if not any(recording.test == test for recording in recordings):
             msg = (
-                f"{root}: none of its {len(recordings)} recordings belongs to the {part} part;"
-                " conf/dataset/speech_commands.yaml says how they are divided"
+                f"{root}: none of its {len(recordings)} recordings belongs to the {part} part"
+                f"{lost}; conf/dataset/speech_commands.yaml says how they are divided"
             )
             raise DataError(msg)
 

@@ -9,10 +9,10 @@ Two layouts are known by what lies there:
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from fedcomp.data.files import entries
 from fedcomp.errors import DataError
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def find_recordings(root: Path) -> list[Recording]:
 
 def wav_names(folder: Path) -> list[str]:
     """Return the names of the wav files in a folder, sorted."""
-    names = (entry.name for entry in os.scandir(folder))
-    return sorted(n for n in names if n.lower().endswith(".wav") and not n.startswith("."))
+    return [path.name for path in entries(folder) if path.suffix.lower() == ".wav"]
 
 
 def _digits(folder: Path) -> list[Recording]:
@@ -81,7 +80,7 @@ def _digits(folder: Path) -> list[Recording]:
 
 def _google(root: Path) -> list[Recording]:
     """List Google's words; validation_list.txt is not read: its recordings are for training."""
-    words = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] not in "._")
+    words = [p.name for p in entries(root) if p.is_dir() and not p.name.startswith("_")]
     if not words:
         msg = (
             f"{root} is neither Google's layout (<word>/<speaker>_nohash_<n>.wav) nor that of the"

@@ -3,7 +3,8 @@
     <data_dir>/.fedcomp/<name>-<hash of the key>/<array>.npy and notes.json
 
 The key says what the arrays depend on: settings, and the files they were decoded from.  A store is
-written beside its place and then renamed, so that it is there whole or not at all.
+written beside its place and then renamed, so that it is there whole or not at all; one that was
+damaged later is built anew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import json
 import logging
 import os
 import shutil
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +33,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: stores of another layout are not read."""
+
+_ABANDONED_S = 24 * 3600
+"""So old is what nobody writes any more: its process was killed."""
 
 
 class Writer:
@@ -76,12 +82,17 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.notes: dict[str, Any] = json.loads((folder / "notes.json").read_text("utf-8"))
         self._arrays: dict[str, Array] = {
-            path.stem: np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-            for path in sorted(folder.glob("*.npy"))
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            for name in self.notes["arrays"]
         }
 
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The samples that were left out, see `Dataset`."""
+        return tuple(self.notes.get("skipped", ()))
 
     def samples(self, part: str, preparation: Preparation) -> Samples:
         """Return a part of a data set."""
@@ -104,18 +115,20 @@ def stored(
     key
         Values for JSON; those that decide what the arrays hold.
     """
-    text = json.dumps({**key, "format": FORMAT}, sort_keys=True)
-    place = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    folders = [parent / place for parent in _parents(data_dir)]
+    folders = _places(data_dir, name, {**key, "format": FORMAT})
     for folder in folders:
         if folder.is_dir():
-            return Store(folder)
+            try:
+                return Store(folder)
+            except Exception as error:  # damaged files make numpy raise nearly anything
+                _remove(folder, error)
     for folder in folders:
-        beside = folder.with_name(f"{place}.{uuid.uuid4().hex}.tmp")
+        beside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
         try:
             beside.mkdir(parents=True)
         except OSError:
             continue
+        log.info("decoding to %s", folder)
         try:
             _fill(beside, build)
             _rename(beside, folder)
@@ -124,6 +137,7 @@ def stored(
             raise DataError(msg) from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+        _sweep(folder.parent, name)
         return Store(folder)
     msg = (
         f"{name}: its decoded copy cannot be written, neither to {folders[0].parent} nor to"
@@ -136,16 +150,20 @@ def fingerprint(paths: Iterable[Path], root: Path) -> str:
     """Return a hash of the files' places, sizes and times of change, for keys."""
     digest = hashlib.sha256()
     for path in sorted(paths):
-        stat = path.stat()
+        try:
+            stat = path.stat()
+            state = f"{stat.st_size}|{stat.st_mtime_ns}"
+        except OSError:  # an error, or left out, when it is read
+            state = "missing"
         digest.update(os.fsencode(path.relative_to(root)))
-        digest.update(f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        digest.update(f"|{state}\n".encode())
     return digest.hexdigest()
 
 
 def _fill(folder: Path, build: Callable[[Writer], None]) -> None:
-    log.info("decoding to %s", folder)
     writer = Writer(folder)
     build(writer)
+    writer.notes["arrays"] = sorted(path.stem for path in folder.glob("*.npy"))
     (folder / "notes.json").write_text(json.dumps(writer.notes), "utf-8")
 
 
@@ -157,7 +175,36 @@ def _rename(beside: Path, folder: Path) -> None:
             raise
 
 
-def _parents(data_dir: Path) -> list[Path]:
-    """Return where stores may lie: with the data, or where that cannot be written, at home."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return [data_dir / ".fedcomp", Path(cache) / "fedcomp"]
+def _remove(folder: Path, damage: Exception) -> None:
+    why = str(damage) or type(damage).__name__
+    log.warning("%s is damaged and is built anew: %s", folder, why)
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        msg = f"{folder}: this decoded copy is damaged ({why}) and cannot be removed; delete it"
+        raise DataError(msg) from damage
+
+
+def _sweep(parent: Path, name: str) -> None:
+    """Remove what killed processes left of a data set."""
+    for path in parent.glob(f"{name}-*.tmp"):
+        with suppress(OSError):  # somebody else may be as quick
+            if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _places(data_dir: Path, name: str, key: Mapping[str, Any]) -> list[Path]:
+    """Return where a store may lie: with the data, or where that cannot be written, at home.
+
+    What lies with the data stays right when they are moved; at home the data of several folders
+    meet, so the key names theirs.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    places = []
+    for parent, known in (
+        (data_dir / ".fedcomp", key),
+        (home / "fedcomp", {**key, "data_dir": os.path.realpath(data_dir)}),
+    ):
+        text = json.dumps(known, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        places.append(parent / f"{name}-{digest}")
+    return places

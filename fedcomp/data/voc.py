@@ -10,16 +10,16 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from fedcomp.data.base import Dataset
+from fedcomp.data.files import fill, sound
 from fedcomp.data.image_files import (
     Fit,
     Frame,
     ImageFileSettings,
-    fill,
     image_size,
     read_image,
     read_mask,
-    sound,
 )
+from fedcomp.data.preparation import Augment
 from fedcomp.data.store import fingerprint, stored
 from fedcomp.data.voc_files import (
     CLASSES,
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from fedcomp.data.store import Writer
     from fedcomp.tensors import Array
+
+_AUGMENT = Augment(crop=16, flip=True)
 
 IGNORED = 255
 """What a mask holds around objects: pixels that belong to no class."""
@@ -58,15 +60,20 @@ class VocSettings(ImageFileSettings):
     """
 
     lists: ClassVar[Lists]
-    task: ClassVar[str]
-    outputs: ClassVar[int]
+    names: ClassVar[tuple[str, ...]]
     target_dtype: ClassVar[str]
 
     size: Annotated[int, Ge(8), Le(1024)] = 128
+    augment: Augment = _AUGMENT
     year: Year = 2012
     train_split: Split = "train"
     test_split: Split = "val"
     download: bool = False
+
+    @property
+    @abstractmethod
+    def task(self) -> str:
+        """What is learned, see `Dataset`."""
 
     @property
     @abstractmethod
@@ -92,33 +99,36 @@ class VocSettings(ImageFileSettings):
 
     def load(self, data_dir: Path) -> Dataset:
         """Return the data set; it is decoded where that was not done before."""
+        preparation = self.preparation(*STATISTICS)
         folder = VocFolder(data_dir, self.year, self.lists)
         parts = folder.parts(self.train_split, self.test_split, download=self.download)
         names = [name for part in parts.values() for name in part]
         paths = [path for n in names for path in (folder.image(n), self.source(folder, n))]
-        there = fingerprint([path for path in paths if path.exists()], folder.root)
-        key = {**self.key(self.frame), "parts": parts, "files": there}
+        files = fingerprint(paths, folder.root)
+        key = {**self.key(self.frame), "parts": parts, "files": files}
         store = stored(data_dir, self.name, key, lambda writer: self._build(writer, folder, parts))
-        preparation = self.preparation(*STATISTICS)
         train, test = (store.samples(part, preparation) for part in parts)
-        return Dataset(train, test, self.outputs, self.task, store.notes["skipped"])
+        return Dataset(train, test, len(self.names), self.task, store.skipped, self.names)
 
     def _build(self, writer: Writer, folder: VocFolder, parts: dict[str, list[str]]) -> None:
         def read(name: str) -> tuple[Array, Array]:
             return read_image(folder.image(name), self.frame), self.target(folder, name)
 
-        skipped = 0
+        skipped = []
         for part, names in parts.items():
-            kept = sound(names, read, skip=self.skip_corrupt)
+            kept, left_out = sound(names, read, folder.root, skip=self.skip_corrupt)
+            skipped += [why for _, why in left_out]
             if not kept:
-                msg = f"{self.name}: of {len(names)} images to {part} none can be read; see the log"
+                msg = (
+                    f"{self.name}: of {len(names)} images to {part} none can be read; the first:"
+                    f" {left_out[0][1]}"
+                )
                 raise DataError(msg)
             inputs = writer.array(f"{part}-inputs", (len(kept), *self.frame.shape), "uint8")
             shape = len(kept), *self.target_shape
             targets = writer.array(f"{part}-targets", shape, self.target_dtype)
             fill((inputs, targets), kept, read)
             writer.put(f"{part}-labels", self.labels(targets))
-            skipped += len(names) - len(kept)
         writer.notes["skipped"] = skipped
 
 
@@ -128,11 +138,15 @@ class Voc(VocSettings):
 
     name: ClassVar[str] = "voc"
     lists: ClassVar[Lists] = "Main"
-    task: ClassVar[str] = "multilabel"
-    outputs: ClassVar[int] = len(CLASSES)
+    names: ClassVar[tuple[str, ...]] = CLASSES
     target_dtype: ClassVar[str] = "int8"
 
     fit: Fit = "squash"
+
+    @property
+    def task(self) -> str:
+        """Any number of classes; 2007 defines average precision at eleven points."""
+        return "multilabel_2007" if self.year == 2007 else "multilabel"
 
     @property
     def frame(self) -> Frame:
@@ -163,9 +177,13 @@ class VocSeg(VocSettings):
 
     name: ClassVar[str] = "voc_seg"
     lists: ClassVar[Lists] = "Segmentation"
-    task: ClassVar[str] = "segmentation"
-    outputs: ClassVar[int] = len(CLASSES) + 1
+    names: ClassVar[tuple[str, ...]] = ("background", *CLASSES)
     target_dtype: ClassVar[str] = "uint8"
+
+    @property
+    def task(self) -> str:
+        """A class each pixel."""
+        return "segmentation"
 
     @property
     def frame(self) -> Frame:
@@ -185,10 +203,10 @@ class VocSeg(VocSettings):
         """Read the mask."""
         path = folder.mask(name)
         mask = read_mask(path, self.frame, image_size(folder.image(name)))
-        wrong = mask[(mask >= self.outputs) & (mask != IGNORED)]
+        wrong = mask[(mask >= len(self.names)) & (mask != IGNORED)]
         if wrong.size:
             msg = (
-                f"{path}: holds the class {wrong[0]}; allowed are 0 to {self.outputs - 1}, and"
+                f"{path}: holds the class {wrong[0]}; allowed are 0 to {len(CLASSES)}, and"
                 f" {IGNORED} for pixels that do not count"
             )
             raise DataError(msg)
@@ -197,5 +215,5 @@ class VocSeg(VocSettings):
     def labels(self, targets: Array) -> Array:
         """Return the class that most pixels have, but the background; 0 where there is no other."""
         counts = np.stack([np.bincount(mask.ravel(), minlength=IGNORED + 1) for mask in targets])
-        objects = counts[:, 1 : self.outputs]
+        objects = counts[:, 1 : len(self.names)]
         return np.where(objects.any(axis=1), objects.argmax(axis=1) + 1, 0)

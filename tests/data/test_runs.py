@@ -93,7 +93,6 @@ def test_each_run_names_what_it_leaves_out(tmp_path: Path) -> None:
         decoding = "fedcomp: decoding to .fedcomp/folder-"
         assert (decoding in done.stderr) == (place == "first"), done.stderr
         assert "7 samples are left out (dataset.skip_corrupt), see run.log:\n  cat/x" in done.stdout
-        assert done.stdout.count("x4.png: cannot be decoded as an image") == 1
-        assert "x5.png" not in done.stdout
+        assert done.stdout.count(".png: cannot be decoded as an image") == 5
         log = (tmp_path / place / "run.log").read_text()
         assert log.count("left out: cat/x") == log.count(": cannot be decoded") == 7

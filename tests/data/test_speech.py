@@ -328,6 +328,8 @@ def test_a_link_to_nothing_is_a_corrupt_recording(tmp_path: Path) -> None:
 def test_recordings_of_another_rate_than_most_can_be_left_out(tmp_path: Path) -> None:
     path = digits(tmp_path / "fsdd") / "recordings" / "0_adam_9.wav"
     write(path, tone(300), rate=8000)
+    with pytest.raises(DataError, match=r"one rate, .*another rate .*dataset\.skip_corrupt=true"):
+        SpeechCommands(path="fsdd", mels=10).load(tmp_path)
     data = SpeechCommands(path="fsdd", mels=10, skip_corrupt=True).load(tmp_path)
     assert (len(data.train), len(data.test)) == (12, 30)
     (text,) = data.skipped

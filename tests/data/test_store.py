@@ -115,17 +115,18 @@ def test_a_fingerprint_follows_place_size_and_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["train-inputs.npy", "train-column-ape.npy", "notes.json"])
-@pytest.mark.parametrize("length", [0, 5, 130, None])
+@pytest.mark.parametrize("damage", ["missing", "empty", "start", "cut", "header"])
 def test_a_damaged_store_is_built_anew(
-    tmp_path: Path, file: str, length: int | None, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, file: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     stored(tmp_path, "apes", {}, fill)
     (folder,) = (tmp_path / ".fedcomp").iterdir()
     content = (folder / file).read_bytes()
-    if length is None:
+    if damage == "missing":
         (folder / file).unlink()
     else:
-        (folder / file).write_bytes(content[:length] if length < len(content) else b"{}")
+        left = {"empty": b"", "start": content[:5], "cut": content[:-1]}
+        (folder / file).write_bytes(left.get(damage, content[:10] + b"(" * 20 + content[30:]))
     again = stored(tmp_path, "apes", {}, fill).samples("train", Preparation())
     assert again.inputs.ravel().tolist() == list(range(12))
     assert again.columns["ape"].tolist() == [1, 2, 3]
