@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 
-from fedcomp.data.partition import Partition, filled_up, portions, shares
+from fedcomp.data.partition import Drawn, Partition, filled_up, portions, shares
 from fedcomp.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,29 +17,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Dirichlet(Partition):
-    """Each class is dealt in shares drawn from Dir(alpha).
+class Dirichlet(Drawn):
+    """Each class is dealt in shares drawn from Dir(alpha): a small alpha gives few classes each.
 
     Hsu, Qi, Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual
     Classification", arXiv:1909.06335.
-
-    Parameters
-    ----------
-    alpha
-        Concentration; small values give each client few classes.
-    min_samples
-        Clients that got fewer are filled up with random samples of the largest ones.
     """
 
     name: ClassVar[str] = "dirichlet"
-
-    alpha: Annotated[float, Gt(0)] = 0.5
-    min_samples: Annotated[int, Ge(1)] = 10
-
-    @property
-    def least(self) -> int:
-        """The least number of samples that a client gets."""
-        return self.min_samples
 
     def owners(self, samples: Samples, clients: int, rng: np.random.Generator) -> Array:
         """Cut each class, shuffled, in pieces of the drawn shares."""

@@ -70,18 +70,16 @@ class Iid(Partition):
 
 
 @dataclass(frozen=True)
-class Quantity(Partition):
-    """Quantity skew: every client gets a random sample of all, of a size drawn from Dir(alpha).
+class Drawn(Partition):
+    """Clients get shares drawn from Dir(alpha).
 
     Parameters
     ----------
     alpha
-        Concentration; small values give few clients most samples.
+        Concentration; small values give few clients most of what is shared out.
     min_samples
         Clients that got fewer are filled up with random samples of the largest ones.
     """
-
-    name: ClassVar[str] = "quantity"
 
     alpha: Annotated[float, Gt(0)] = 0.5
     min_samples: Annotated[int, Ge(1)] = 10
@@ -90,6 +88,13 @@ class Quantity(Partition):
     def least(self) -> int:
         """The least number of samples that a client gets."""
         return self.min_samples
+
+
+@dataclass(frozen=True)
+class Quantity(Drawn):
+    """Quantity skew: every client gets a random sample of all, of a size drawn from Dir(alpha)."""
+
+    name: ClassVar[str] = "quantity"
 
     def owners(self, samples: Samples, clients: int, rng: np.random.Generator) -> Array:
         """Cut a shuffled set in pieces of the drawn sizes."""
