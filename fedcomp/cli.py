@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
@@ -14,7 +16,9 @@ from fedcomp.errors import ConfigError, DataError, FedcompError, RunInterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import FrameType
 
+    from fedcomp.runtime import Hooks
     from fedcomp.setup import Setup
 
 log = logging.getLogger(__name__)
@@ -60,7 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _leave(code: int) -> None:
     """Exit, at once after an interruption or where Flower left threads that wait for hours."""
     from threading import enumerate as threads
-    from threading import main_thread
 
     sys.stdout.flush()
     sys.stderr.flush()
@@ -175,8 +178,10 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
             log.warning("left out: %s", line)
         try:
             with Progress(setup.settings, console) as progress:
+                hooks = Hooks([progress])
                 job = Job(config, secrets.token_hex(8), folder)
-                job.settings.engine.run(job, setup, Hooks([progress]))
+                with _interrupting(hooks):
+                    job.settings.engine.run(job, setup, hooks)
         except (KeyboardInterrupt, RunInterrupted):
             console.print("interrupted")
             code = EXIT_INTERRUPTED
@@ -188,6 +193,34 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
     if (place / "summary.json").is_file():
         console.print(closing(shown))
     return code
+
+
+@contextmanager
+def _interrupting(hooks: Hooks) -> Iterator[None]:
+    """Let Ctrl-C also set `hooks.stop`.
+
+    Raised in a destructor or in the callback of a weak reference, an exception is printed and goes
+    nowhere; there the run ends when it looks at `hooks.stop` next.
+    """
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        hooks.stop.set()
+        while frame is not None:
+            if frame.f_code.co_name in ("__del__", "remove", "_remove"):
+                return
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or current_thread() is not main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:  # an engine may ignore further ones
+            signal.signal(signal.SIGINT, before)
 
 
 def _check_packages() -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from fedcomp import cli
+from fedcomp.runtime import Hooks
 from tests.common import QUICK, read_csv, read_summary
 
 
@@ -163,3 +165,29 @@ def test_report_compares_runs_and_explains_a_wrong_folder(tmp_path: Path) -> Non
         "fedcomp-report: nowhere holds no summary.json: give the folder of a run, or one with runs"
         " below it\n"
     )
+
+
+def test_an_interrupt_that_python_loses_still_ends_the_run() -> None:
+    """An exception raised in a destructor or a weak reference's callback goes nowhere."""
+
+    class Dying:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    hooks = Hooks()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with cli._interrupting(hooks):
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            assert hooks.stop.is_set()
+            hooks.stop.clear()
+            dying = Dying()
+            del dying  # nothing is printed: pytest would fail
+            assert hooks.stop.is_set()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with cli._interrupting(Hooks()):
+            signal.raise_signal(signal.SIGINT)  # still ignored
+    finally:
+        signal.signal(signal.SIGINT, before)
