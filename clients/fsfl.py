@@ -88,4 +88,4 @@ def _sparsity(seen: Tensors, work: Work) -> float:
     specs = work.link.session.manifest.specs
     names = [spec.name for spec in specs if spec.kind is Kind.WEIGHT]
     same = sum(np.count_nonzero(seen[n] == work.link.received[n]) for n in names)
-    return float(same / sum(seen[n].size for n in names))
+    return float(same / max(sum(seen[n].size for n in names), 1))

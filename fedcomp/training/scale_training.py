@@ -36,7 +36,9 @@ def train_scales(
     rng: np.random.Generator,
 ) -> bool:
     """Train a module's scale factors in place; tell whether better ones were found and kept."""
-    scales = list(scales_of(module).values())
+    scales = [scale for scale in scales_of(module).values() if scale.requires_grad]
+    if not scales:  # train.parameters leaves them out
+        return False
     best = [scale.detach().clone() for scale in scales]
     least_loss = evaluate(module, validation, batches, task=task)["loss"] - settings.min_gain
     accepted = False

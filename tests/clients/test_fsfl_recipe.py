@@ -15,7 +15,9 @@ from fedcomp.training.loop import evaluate
 from tests.common import QUICK, read_csv, run_inline
 
 
-@pytest.mark.parametrize("words", [(), ("codec@downlink=none",), ("train.parameters=head",)])
+@pytest.mark.parametrize(
+    "words", [(), ("codec@downlink=none",), ("train.parameters=head",), ("train.parameters=bias",)]
+)
 def test_a_run_leaves_a_plain_model(words: tuple[str, ...], tmp_path: Path) -> None:
     words = ("method=fsfl", "recipe.scales.lr=0.05", "train.steps=20", *words)
     run = run_inline(tmp_path, *words, "link.verify=true")
