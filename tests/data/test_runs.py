@@ -12,8 +12,8 @@ from fedcomp.cli import prepare
 from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError
 from tests.common import read_csv, read_summary, run_inline
+from tests.data.small_images import write_cifar10
 from tests.data.test_folder import folder_of, xrays
-from tests.data.test_small_images import write_cifar10
 from tests.data.test_speech import digits
 from tests.data.test_voc import write_voc
 
