@@ -67,9 +67,10 @@ def delta_for(tensors: Tensors, sparsity: float, step: float) -> float:
     every = np.concatenate(falls)
     rank = int(np.ceil(sparsity * every.size))
     if rank >= every.size:
-        return float(np.nextafter(every.max(), np.inf))
-    smallest_kept = float(np.partition(every, rank)[rank])
-    return max(smallest_kept, 0.0)
+        return max(float(every.max()), 0.0) * (1 + 1e-6) + 1e-12
+    ordered = np.partition(every, [max(rank - 1, 0), rank])
+    largest_gone = max(float(ordered[rank - 1]), 0.0) if rank else 0.0
+    return (largest_gone + max(float(ordered[rank]), 0.0)) / 2  # between them: no rounding decides
 
 
 def _spread(values: Array, delta: float) -> float:
