@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from fedcomp import seeds
 from fedcomp.link.update import Update
 from fedcomp.methods import Answer, Recipe, Work
@@ -33,6 +31,7 @@ class Fsfl(Recipe):
     """
 
     name: ClassVar[str] = "fsfl"
+    reports: ClassVar[tuple[str, ...]] = ("train_loss", "scales_accepted")
 
     scales: ScaleSettings = field(default_factory=ScaleSettings)
 
@@ -75,17 +74,4 @@ class Fsfl(Recipe):
         factors = {n: v for n, v in work.tensors().items() if kinds[n] is Kind.SCALE}
         more, _ = work.link.quantise(factors)
         update = Update(symbols | more, trained | factors)
-        metrics = {
-            "train_loss": loss,
-            "sparsity": _sparsity(seen, work),
-            "scales_accepted": float(accepted),
-        }
-        return Answer(update, metrics)
-
-
-def _sparsity(seen: Tensors, work: Work) -> float:
-    """Return the share of the weights that the update leaves as they are."""
-    specs = work.link.session.manifest.specs
-    names = [spec.name for spec in specs if spec.kind is Kind.WEIGHT]
-    same = sum(np.count_nonzero(seen[n] == work.link.received[n]) for n in names)
-    return float(same / max(sum(seen[n].size for n in names), 1))
+        return Answer(update, {"train_loss": loss, "scales_accepted": float(accepted)})

@@ -63,9 +63,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Recipe(ABC):
-    """Local training under the name of its method; keeps no state of its own."""
+    """Local training under the name of its method; keeps no state of its own.
+
+    Attributes
+    ----------
+    reports
+        Names of the metrics that `fit` returns; their means are columns of `rounds.csv`.
+    """
 
     name: ClassVar[str]
+    reports: ClassVar[tuple[str, ...]] = ("train_loss",)
 
     def attach(self, module: nn.Module) -> None:  # noqa: B027  most methods add nothing
         """Add to a new module what the method trains beside the module's own parameters."""

@@ -96,13 +96,16 @@ class Compressed:
 
     def _round(self, number: int) -> RoundResult:
         began = time.perf_counter()
-        exchange, model, encode_seconds = self._train(number)
+        exchange, encode_seconds = self._train(number)
         federated, failures = self._evaluate_federated(number)
-        metrics = {**self._evaluate(model), **federated}
+        metrics = {**self._evaluate(self._link.public), **federated}
         return RoundResult(
             round=number,
             metrics=metrics,
             entries=self._ledger.take(),
+            reports=exchange.reports,
+            uplink=exchange.rate,
+            downlink=self._link.rate,
             clients=len(exchange.used),
             failures=len(exchange.failures) + failures,
             encode_seconds=exchange.seconds[keys.ENCODE_SECONDS] + encode_seconds,
@@ -111,8 +114,8 @@ class Compressed:
             wall_seconds=time.perf_counter() - began,
         )
 
-    def _train(self, number: int) -> tuple[Exchange, Tensors, float]:
-        """Exchange, aggregate and publish; return the account and the new public model."""
+    def _train(self, number: int) -> tuple[Exchange, float]:
+        """Exchange, aggregate and publish; return the account and the seconds of publishing."""
         exchange = self._grid.open(number, "train")
         with self._calling("configure_train", number), self._seeded("train", number):
             messages = list(
@@ -136,9 +139,9 @@ class Compressed:
             msg = f"round {number}: the aggregate is not finite, first in {bad[0]}; it is not sent"
             raise RoundError(msg)
         began = time.perf_counter()
-        exchange.release()
+        exchange.release(self._manifest)
         self._link.publish(model, number, exchange.used, side)
-        return exchange, self._link.public, time.perf_counter() - began
+        return exchange, time.perf_counter() - began
 
     def _aggregate(self, number: int, replies: list[Message]) -> tuple[Tensors, dict[str, float]]:
         with self._calling("aggregate_train", number):

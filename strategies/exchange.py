@@ -7,7 +7,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fedcomp.link.ledger import Entry, Ledger
+from fedcomp.link.rate import Rate
+from fedcomp.wire import keys
 
 if TYPE_CHECKING:
     from weakref import ReferenceType
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from fedcomp.codecs.base import Direction
     from fedcomp.link.ledger import Purpose
     from fedcomp.link.received import Received
-    from fedcomp.tensors import Tensors
+    from fedcomp.tensors import Manifest, Tensors
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +42,9 @@ class Exchange:
 
     Attributes
     ----------
-    used
-        Whose replies there were, once these have been let go of.
+    used, rate, reports
+        Whose replies there were, how dense they were, and their metrics on average, once they have
+        been let go of.
     asked
         Who got a message; a second one is not sent.
     broadcast
@@ -54,6 +59,8 @@ class Exchange:
     side: dict[str, Tensors] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     used: tuple[str, ...] = ()
+    rate: Rate | None = None
+    reports: dict[str, float] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
     broadcast: ReferenceType[ArrayRecord] | None = None
     keyframed: set[str] = field(default_factory=set)
@@ -79,9 +86,14 @@ class Exchange:
             purpose: Purpose = "evaluate" if self.purpose == "evaluate" else "side"
             add(purpose, 0, sizes.side, 0, 0.0)
 
-    def release(self) -> None:
+    def release(self, manifest: Manifest) -> None:
         """Let go of replies once they have been used; who keeps some finds them as they were."""
         self.used = tuple(self.replies)
+        received = [self.received[site] for site in self.used]
+        self.rate = Rate.of(manifest, [(r.payload_bytes, r.moved) for r in received])
+        metrics = [reply.content.metric_records[keys.METRICS] for reply in self.replies.values()]
+        names = [name for name in (metrics[0] if metrics else ()) if name != keys.EXAMPLES]
+        self.reports = {name: float(np.mean([m[name] for m in metrics])) for name in names}
         self.replies, self.received, self.side = {}, {}, {}
 
     def fail(self, site: str, reason: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fedcomp.errors import BitstreamError
 from fedcomp.link.feedback import FIXED
+from fedcomp.link.rate import moved
 from fedcomp.link.session import restore
 from fedcomp.tensors import Kind, add, subtract
 
@@ -31,6 +32,11 @@ class Received:
     ----------
     exact, public
         T and P of the version that the client trained from.
+
+    Attributes
+    ----------
+    moved
+        How many weights the reply changes; known once it has been checked.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Received:
         self.payload_bytes = len(payload)
         self.side: Tensors = {}
         self.side_bytes = 0
+        self.moved = 0
         self._payload = payload
         self._symbols = codec.lazy(payload, context)
         self._codec = codec
@@ -72,6 +79,7 @@ class Received:
         symbols = self.unpack()
         for name in symbols:
             value = self._restored(name, symbols)
+            self.moved += moved(self._context.manifest.by_name[name], self._exact[name], value)
             if not np.isfinite(value).all():
                 msg = f"the reply holds values that are not finite, in {name}"
                 raise BitstreamError(msg)

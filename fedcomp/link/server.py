@@ -18,6 +18,7 @@ import numpy as np
 from fedcomp.errors import BitstreamError, DivergedError
 from fedcomp.link.broadcast import Broadcast, Sent
 from fedcomp.link.previous import SentSymbols
+from fedcomp.link.rate import Rate, all_moved
 from fedcomp.link.received import Received
 from fedcomp.link.session import Session, lossy
 from fedcomp.tensors import Tensors, full_digest, read_only, version_of
@@ -44,6 +45,11 @@ class ServerLink:
         Version 0: both ends build it from the configuration and the seed.
     start
         A number larger than that of any earlier server of this run; the clock by default.
+
+    Attributes
+    ----------
+    rate
+        How dense the packet of the newest version is, once this server has made one.
     """
 
     def __init__(self, session: Session, initial: Tensors, start: int | None = None) -> None:
@@ -60,6 +66,7 @@ class ServerLink:
         self._holds: dict[str, bytes] = {}
         self._used: dict[str, bytes] = {}
         self._previous = SentSymbols(session.link.history_bytes)
+        self.rate: Rate | None = None
 
     def begin(self) -> None:
         """Open an exchange; replies to earlier ones are dead from now on."""
@@ -128,11 +135,13 @@ class ServerLink:
         context = self.session.context("downlink", round_number, reference)
         self.exact = read_only(model)  # lets go of the old one before the new version is built
         symbols, public = lossy(codec, model, reference, context)
+        changed = all_moved(self.session.manifest, self.public, public)
         self.public = read_only(public)
         if _same(model, public):
             self.exact = self.public
         self.version = version_of(public)
         payload = codec.pack(symbols, context)
+        self.rate = Rate.of(self.session.manifest, [(len(payload), changed)])
         self.broadcast.add(payload, self.public, self.version, round_number, side or {})
         self.broadcast.spent(time.perf_counter() - began)
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fedcomp.link.ledger import Entry, Ledger
+    from fedcomp.link.rate import Rate
     from fedcomp.tensors import Tensors
 
 
@@ -32,11 +33,18 @@ class RoundResult:
         names that start with `federated_`.
     entries
         All packets since the last round's end.
+    reports
+        What the recipe reports, averaged over the clients of the round.
+    uplink, downlink
+        How dense the replies are, and the packet of the version that the round made.
     """
 
     round: int
     metrics: Mapping[str, float]
     entries: list[Entry] = field(repr=False)
+    reports: Mapping[str, float] = field(default_factory=dict)
+    uplink: Rate | None = None
+    downlink: Rate | None = None
     clients: int = 0
     failures: int = 0
     encode_seconds: float = 0.0

@@ -39,6 +39,10 @@ _AFTER_METRICS = (
     "train_seconds",
     "wall_seconds",
     "network_seconds",
+    "uplink_sparsity",
+    "downlink_sparsity",
+    "uplink_bits_per_weight",
+    "downlink_bits_per_weight",
 )
 
 
@@ -82,7 +86,7 @@ class RunFolder:
             self._write("rounds.csv", ("round", *self._columns, *_AFTER_METRICS))
         for entry in result.entries:
             self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
-        row = {**result.metrics, **round_bytes(result.entries)}
+        row = {**result.metrics, **result.reports, **round_bytes(result.entries), **_rates(result)}
         values = [row.get(name, "") for name in self._columns]
         values += [row.get(name, getattr(result, name, "")) for name in _AFTER_METRICS]
         self._write("rounds.csv", (result.round, *values))
@@ -106,11 +110,12 @@ class RunFolder:
             file.close()
 
     def _metric_columns(self, result: RoundResult) -> tuple[str, ...]:
-        """Metrics of round 0 and what a federated evaluation will add: accuracy, loss, the rest."""
+        """Metrics of round 0, then what a federated evaluation and the recipe will add."""
         names = [self._start.metric, "loss"]
         names += [name for name in result.metrics if name not in names]
         federated = self._job.settings.strategy.options.get("fraction_evaluate", 0)
-        return (*names, *(f"federated_{name}" for name in names if federated))
+        evaluated = [f"federated_{name}" for name in names if federated]
+        return (*names, *evaluated, *self._job.settings.recipe.reports)
 
     def _write(self, name: str, row: Any) -> None:
         if name not in self._files:
@@ -167,6 +172,12 @@ def round_bytes(entries: list[Entry]) -> dict[str, int]:
     keyframes = total(entries, lambda e: e.kind == "keyframe")
     side = total(entries, lambda e: e.purpose == "side")
     return dict(zip(BYTE_COLUMNS, (up, down, evaluation, keyframes, side), strict=True))
+
+
+def _rates(result: RoundResult) -> dict[str, float]:
+    rates = {"uplink": result.uplink, "downlink": result.downlink}
+    made = {direction: rate for direction, rate in rates.items() if rate is not None}
+    return {f"{d}_{name}": value for d, rate in made.items() for name, value in vars(rate).items()}
 
 
 def versions() -> dict[str, str]:

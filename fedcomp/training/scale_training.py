@@ -46,7 +46,7 @@ def train_scales(
     prepared = Batches(train, device, channels_last=batches.channels_last)
     optimizer = _optimizer(scales, settings)
     ends = batch_ends(len(train), batches.batch_size)
-    an_epoch = len(ends) + 1
+    an_epoch = settings.steps or len(ends) + 1
     with only(scales, module):
         order = index_batches(len(train), ends, settings.epochs * an_epoch, rng)
         for step, index in enumerate(order):

@@ -79,8 +79,8 @@ class ScaleSettings:
 
     Parameters
     ----------
-    epochs
-        Sub-epochs a round.
+    epochs, steps
+        Sub-epochs a round, and the mini-batches of each; by default each is a pass over the data.
     optimizer, lr, momentum
         Adam or SGD (with momentum).
     schedule
@@ -93,6 +93,7 @@ class ScaleSettings:
     """
 
     epochs: Annotated[int, Ge(1)] = 2
+    steps: Annotated[int, Ge(1)] | None = None
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: Annotated[float, Gt(0)] = 1e-3
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9

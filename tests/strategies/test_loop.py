@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakSet
 
@@ -15,15 +16,19 @@ from flwr.serverapp.strategy import FedAvg
 
 import fedcomp.link.server as server
 import strategies.requests as requests
+from fedcomp.config import compose_config
 from fedcomp.errors import LinkError, RoundError
 from fedcomp.link.ledger import Ledger
+from fedcomp.link.rate import Rate
 from fedcomp.link.received import Received
+from fedcomp.settings import parse
+from fedcomp.setup import Setup
 from fedcomp.tensors import Kind, Manifest, TensorSpec
 from fedcomp.wire import keys
 from fedcomp.wire.private import assume_identity, set_message_id
 from strategies.exchange import Exchange
 from strategies.replies import refuse_odd_metrics
-from tests.common import equal, run_inline
+from tests.common import QUICK, equal, read_csv, run_inline
 from tests.strategies.test_strategies import Watch
 
 EVALUATED = "strategy.fraction_evaluate=1.0"
@@ -154,14 +159,52 @@ def test_replies_and_messages_are_gone_when_the_new_version_is_made(
 
 
 def test_an_exchange_lets_go_of_what_came_back() -> None:
-    exchange = Exchange(Ledger(_manifest()), 1, "train")
-    replies: Any = {"0": object()}
-    exchange.replies, exchange.received, exchange.side = dict(replies), dict(replies), {"0": {}}
+    manifest = Manifest((TensorSpec("w", (10,), "float32", Kind.WEIGHT),))
+    exchange = Exchange(Ledger(manifest), 1, "train")
+    for site, loss, payload_bytes, moved in (("0", 2.0, 10, 4), ("1", 4.0, 20, 2)):
+        exchange.replies[site] = _reply({"loss": loss, keys.EXAMPLES: 7})
+        exchange.received[site] = SimpleNamespace(payload_bytes=payload_bytes, moved=moved)  # type: ignore[assignment]
+        exchange.side[site] = {}
     side = exchange.side
-    exchange.release()
-    assert exchange.used == ("0",)
+    exchange.release(manifest)
+    assert exchange.used == ("0", "1")
     assert (exchange.replies, exchange.received, exchange.side) == ({}, {}, {})
-    assert side == {"0": {}}  # a server step may keep it
+    assert side == {"0": {}, "1": {}}  # a server step may keep it
+    assert exchange.reports == {"loss": 3.0}
+    assert exchange.rate == Rate(bits_per_weight=12.0, sparsity=0.7)
+
+
+def test_rates_are_those_of_the_packets(tmp_path: Path) -> None:
+    words = ("method=stc", "rounds=3", "train.steps=3")
+    run = run_inline(tmp_path, *words)
+    setup = Setup(parse(compose_config([*QUICK, *words])))
+    sizes = [spec.size for spec in setup.manifest.specs if spec.kind is Kind.WEIGHT]
+    kept = sum(int(np.ceil(0.04 * size)) for size in sizes) / sum(sizes)
+    rows = read_csv(run / "rounds.csv")
+    packets = [row for row in read_csv(run / "packets.csv") if row["purpose"] == "train"]
+    assert {rows[0][name] for name in rows[0] if "sparsity" in name or "_bits_" in name} == {""}
+    for number, row in enumerate(rows[1:], 1):
+        payloads = {
+            direction: [
+                int(p["payload_bytes"])
+                for p in packets
+                if (int(p["round"]), p["direction"]) == (number + later, direction)
+            ]
+            for direction, later in (("uplink", 0), ("downlink", 1))
+        }
+        for direction, found in payloads.items():
+            more = 0.03 if direction == "downlink" else 1e-9  # of means of ternary values many tie
+            assert 1 - kept - more < float(row[f"{direction}_sparsity"]) < 1 - kept + 1e-9
+            if found:  # the last version is sent to nobody
+                bits = 8 * np.mean(found) / setup.manifest.elements
+                assert float(row[f"{direction}_bits_per_weight"]) == pytest.approx(bits)
+
+
+def _reply(metrics: dict[str, float]) -> Message:
+    assume_identity()
+    request = Message(RecordDict(), 5, "train")
+    set_message_id(request, "1")
+    return Message(RecordDict({keys.METRICS: MetricRecord(metrics)}), reply_to=request)  # type: ignore[arg-type]
 
 
 def _manifest() -> Manifest:
@@ -169,13 +212,9 @@ def _manifest() -> Manifest:
 
 
 def test_nothing_of_a_reply_with_odd_metrics_is_kept() -> None:
-    assume_identity()
     exchange = Exchange(Ledger(_manifest()), 1, "train")
     for site, names in (("0", "loss"), ("1", "other"), ("2", "loss")):
-        request = Message(RecordDict(), 5, "train")
-        set_message_id(request, "1")
-        content = RecordDict({keys.METRICS: MetricRecord({names: 1.0})})
-        exchange.replies[site] = Message(content, reply_to=request)
+        exchange.replies[site] = _reply({names: 1.0})
         exchange.received[site] = object()  # type: ignore[assignment]
         exchange.side[site] = {"gram": np.ones(2)}
     refuse_odd_metrics(exchange)
