@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fedcomp import seeds
 from fedcomp.methods import Answer, Recipe, Work
 from fedcomp.wire.keys import PROXIMAL_MU
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class LocalTraining(Recipe):
         return Answer(work.tensors(), {"train_loss": loss})
 
 
-def train_locally(work: Work) -> float:
+def train_locally(work: Work, before_step: Callable[[], None] | None = None) -> float:
     """Train the module of a round's work in place; return the loss."""
     from fedcomp.training.loop import train
 
@@ -40,4 +43,5 @@ def train_locally(work: Work) -> float:
         lr=settings.train.learning_rate(work.round, settings.rounds),
         proximal_mu=float(mu) if isinstance(mu, int | float) else 0.0,
         rng=seeds.generator(settings.seed, work.round, "train", work.client),
+        before_step=before_step,
     )

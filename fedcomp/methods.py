@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from fedcomp.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from typing import TypeAlias
 
     from torch import nn
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from fedcomp.link.update import Update
     from fedcomp.settings import Settings
     from fedcomp.setup import Setup
-    from fedcomp.tensors import Tensors
+    from fedcomp.tensors import Array, Tensors
+
+    Lookup: TypeAlias = Callable[[str], Array]
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,10 @@ class Recipe(ABC):
 class ServerStep(ABC):
     """What a method does to the aggregate of a round, after any strategy."""
 
+    def view(self, model: Lookup) -> Lookup:
+        """Return a model, by tensor, as strategies are to see it; the aggregate comes back so."""
+        return model
+
     @abstractmethod
     def after_aggregate(
         self,
@@ -102,7 +109,7 @@ class ServerStep(ABC):
         Parameters
         ----------
         model
-            The aggregate.
+            The aggregate, in the form that `view` gives.
         side
             By site, what its reply carried beside the model.
         metrics
@@ -122,8 +129,13 @@ class StepSettings(ABC):
 
 
 RECIPES: Registry[type[Recipe]] = Registry(
-    "recipe", {"fsfl": "clients.fsfl:Fsfl", "local": "clients.local:LocalTraining"}
+    "recipe",
+    {
+        "deepcabac": "clients.deepcabac:DeepCabac",
+        "fsfl": "clients.fsfl:Fsfl",
+        "local": "clients.local:LocalTraining",
+    },
 )
 SERVER_STEPS: Registry[type[StepSettings]] = Registry(
-    "server step", {"none": "strategies.step:NoStep"}
+    "server step", {"fsfl": "strategies.fsfl:Averaging", "none": "strategies.step:NoStep"}
 )

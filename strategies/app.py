@@ -64,12 +64,14 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         load_tensors(setup.module, model)
         return evaluate(setup.module, setup.dataset.test, settings.train, task=task)
 
+    step = settings.server_step.create(setup)
+
     Compressed(
         strategy,
-        grid=CompressingGrid(grid, link, ledger, sites, hooks.stop),
+        grid=CompressingGrid(grid, link, ledger, sites, hooks.stop, step.view),
         link=link,
         ledger=ledger,
-        step=settings.server_step.create(setup),
+        step=step,
         settings=settings,
         evaluate=measure,
         observers=[RunFolder(job, Path(job.folder), setup.export), *hooks.observers],

@@ -174,8 +174,8 @@ class Compressed:
 
     def _record(self) -> ArrayRecord:
         """Return what the strategy sees of the exact model."""
-        exact = self._link.exact
-        return to_record({spec.name: exact[spec.name] for spec in strategy_specs(self._manifest)})
+        exact = self._step.view(self._link.exact.__getitem__)
+        return to_record({s.name: exact(s.name) for s in strategy_specs(self._manifest)})
 
     def _exchange(self, messages: Iterable[Message]) -> list[Message]:
         return self._grid.send_and_receive(messages, timeout=self._settings.engine.round_timeout)

@@ -14,6 +14,7 @@ from fedcomp.link.rate import Rate
 from fedcomp.wire import keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from weakref import ReferenceType
 
     from flwr.app import ArrayRecord, Message
@@ -21,9 +22,15 @@ if TYPE_CHECKING:
     from fedcomp.codecs.base import Direction
     from fedcomp.link.ledger import Purpose
     from fedcomp.link.received import Received
+    from fedcomp.methods import Lookup
     from fedcomp.tensors import Manifest, Tensors
 
 log = logging.getLogger(__name__)
+
+
+def unchanged(model: Lookup) -> Lookup:
+    """Let strategies see a model as it is."""
+    return model
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ class Exchange:
 
     Attributes
     ----------
+    view
+        Turns a model, the link's or a reply's, into what the strategy sees of it.
     used, rate, reports
         Whose replies there were, how dense they were, and their metrics on average, once they have
         been let go of.
@@ -54,6 +63,7 @@ class Exchange:
     ledger: Ledger
     round: int
     purpose: Purpose
+    view: Callable[[Lookup], Lookup] = unchanged
     replies: dict[str, Message] = field(default_factory=dict)
     received: dict[str, Received] = field(default_factory=dict)
     side: dict[str, Tensors] = field(default_factory=dict)

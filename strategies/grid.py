@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fedcomp.errors import RunInterrupted
-from strategies.exchange import Exchange
+from strategies.exchange import Exchange, unchanged
 from strategies.forward import ForwardingGrid
 from strategies.mailbox import Letter, Mailbox
 from strategies.nacks import is_nack, needs_keyframe
@@ -20,7 +20,7 @@ from strategies.requests import send
 from strategies.roster import Roster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from threading import Event
 
     from flwr.app import Message
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from fedcomp.link.ledger import Ledger, Purpose
     from fedcomp.link.server import ServerLink
+    from fedcomp.methods import Lookup
 
 POLL_SECONDS = 0.01
 
@@ -47,10 +48,18 @@ class CompressingGrid(ForwardingGrid):
         Which site a node is, in the order in which strategies are to see them.
     stop
         Set when the run is to end now.
+    view
+        What strategies are to see of a model.
     """
 
     def __init__(
-        self, inner: Grid, link: ServerLink, ledger: Ledger, sites: Mapping[int, str], stop: Event
+        self,
+        inner: Grid,
+        link: ServerLink,
+        ledger: Ledger,
+        sites: Mapping[int, str],
+        stop: Event,
+        view: Callable[[Lookup], Lookup] = unchanged,
     ) -> None:
         super().__init__(inner)
         self._link = link
@@ -58,14 +67,15 @@ class CompressingGrid(ForwardingGrid):
         self._stop = stop
         self._roster = Roster(inner, ledger, sites, stop)
         self._mail = Mailbox()
-        self.exchange = Exchange(ledger, 0, "train")
+        self._view = view
+        self.exchange = Exchange(ledger, 0, "train", view)
 
     def open(self, round_number: int, purpose: Purpose) -> Exchange:
         """Begin the account of one exchange; replies to earlier ones are not waited for."""
         self._mail.begin()
         self._roster.begin(round_number)
         self._link.begin()
-        self.exchange = Exchange(self._ledger, round_number, purpose)
+        self.exchange = Exchange(self._ledger, round_number, purpose, self._view)
         return self.exchange
 
     def get_node_ids(self) -> list[int]:

@@ -72,7 +72,7 @@ def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message) -> N
                 _refuse("holds no tensor: nothing was trained")
             kind = link.session.uplink.mode
             specs = strategy_specs(link.session.manifest)
-            checked[keys.ARRAYS] = lazy_record(specs, received.tensor)
+            checked[keys.ARRAYS] = lazy_record(specs, exchange.view(received.tensor))
             exchange.received[site], exchange.side[site] = received, received.side
         elif blobs:
             _refuse("carries arrays although none were asked for")

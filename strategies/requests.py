@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from fedcomp.link.broadcast import Sent
     from fedcomp.link.server import ServerLink
-    from fedcomp.tensors import Array
+    from fedcomp.methods import Lookup
+    from fedcomp.tensors import Array, Manifest
     from strategies.exchange import Exchange
 
 
@@ -55,7 +56,8 @@ def _pack(
         raise LinkError(msg)
     key, record = records[0]
     if exchange.broadcast is None or exchange.broadcast() is not record:
-        _check_model(record, link, f"{request.metadata.message_type} message to client {site}")
+        name = f"{request.metadata.message_type} message to client {site}"
+        _check_model(record, exchange.view(link.exact.__getitem__), link.session.manifest, name)
         exchange.broadcast = weakref.ref(record)  # it holds the model: not to be kept alive
     sent, fields = link.downlink(site, side=exchange.purpose == "train")
     content = RecordDict(dict(request.content.items()))
@@ -68,11 +70,11 @@ def _pack(
     return message, sent
 
 
-def _check_model(record: ArrayRecord, link: ServerLink, name: str) -> None:
+def _check_model(record: ArrayRecord, exact: Lookup, manifest: Manifest, name: str) -> None:
     """Raise unless a record is the model that the strategy was given: no other one would go."""
-    wanted = [spec.name for spec in strategy_specs(link.session.manifest)]
+    wanted = [spec.name for spec in strategy_specs(manifest)]
     odd = set(wanted) ^ set(record)
-    odd = odd or {n for n in wanted if not _is_same(record[n].numpy(), link.exact[n])}
+    odd = odd or {n for n in wanted if not _is_same(record[n].numpy(), exact(n))}
     if odd:
         msg = (
             f"the strategy's {name} carries arrays of its own, first {min(odd)!r}, and the link"

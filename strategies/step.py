@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from fedcomp.tensors import Tensors
 
 
-class _Keep(ServerStep):
+class Keep(ServerStep):
+    """Publishes the aggregate as it is."""
+
     def after_aggregate(
         self,
         model: Tensors,
@@ -22,6 +24,7 @@ class _Keep(ServerStep):
         metrics: Mapping[str, float],  # noqa: ARG002
         round_number: int,  # noqa: ARG002
     ) -> tuple[Tensors, Tensors]:
+        """Return the aggregate."""
         return model, {}
 
 
@@ -33,4 +36,4 @@ class NoStep(StepSettings):
 
     def create(self, setup: Setup) -> ServerStep:  # noqa: ARG002
         """Return a step that changes nothing."""
-        return _Keep()
+        return Keep()

@@ -29,6 +29,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from fedcomp import seeds
+from fedcomp.errors import CodecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,9 +92,30 @@ class Codec(ABC):
         """Whether packets refer to `Context.previous`; such a codec packs without a context too."""
         return False
 
+    @property
+    def uses_importance(self) -> bool:
+        """Whether `quantise_weighted` works."""
+        return False
+
     @abstractmethod
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Turn tensors into symbols; what is lost is lost here."""
+
+    def quantise_weighted(
+        self,
+        tensors: Tensors,  # noqa: ARG002
+        importance: Tensors,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
+    ) -> Symbols:
+        """Turn tensors into symbols, moving least what is important; few codecs can.
+
+        Parameters
+        ----------
+        importance
+            How much the squared error of each weight counts; 1 is usual.
+        """
+        msg = f"codec {self.name} does not look at the importance of weights; use deepcabac or nnc"
+        raise CodecError(msg)
 
     @abstractmethod
     def pack(self, symbols: Symbols, context: Context) -> bytes:

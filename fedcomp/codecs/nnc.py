@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.arrays import finite
@@ -16,13 +17,13 @@ from fedcomp.errors import CodecError
 from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from fedcomp.codecs.base import Context, Symbols
     from fedcomp.tensors import Array, Tensors
 
 SHARE = 0.9995
+IMPORTANCE = (1 / 64, 64.0)
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class Nnc(LevelCodec):
         """Whether contexts depend on the last packet."""
         return self.temporal
 
+    @property
+    def uses_importance(self) -> bool:
+        """Whether the quantiser looks at it."""
+        return self.quantiser == "weighted"
+
     def weight_step(self, context: Context) -> float:  # noqa: ARG002
         """Return the step unless it follows from each tensor."""
         return self.step or 0.0 if self.qp is None else quantise.step_from_qp(self.qp)
@@ -91,8 +97,11 @@ class Nnc(LevelCodec):
         return self._levels(values, context)
 
     def quantise_weighted(self, tensors: Tensors, importance: Tensors, context: Context) -> Symbols:
-        """Quantise with an interval I for each weight, in the units of the tensors."""
-        if self.quantiser != "weighted":
+        """Quantise with I / √η for each weight in the place of I, η being its importance.
+
+        η is taken to lie between 1/64 and 64.
+        """
+        if not self.uses_importance:
             msg = f"quantiser {self.quantiser} does not look at importance; set quantiser=weighted"
             raise CodecError(msg)
         context.manifest.check({**tensors, **importance})
@@ -121,8 +130,17 @@ class Nnc(LevelCodec):
             return quantise.dependent(values, step)
         if self.quantiser == "rate_distortion":
             return quantise_rate.rate_distortion(values, step, self.rate_weight)
-        widths = self.interval * step if importance is None else importance
+        widths = self.interval * step
+        if importance is not None:
+            widths = widths / np.sqrt(np.clip(_checked(importance), *IMPORTANCE))
         return quantise_rate.weighted_rate_distortion(values, step, widths, self.rate_weight)
+
+
+def _checked(importance: Array) -> Array:
+    if not (np.isfinite(importance).all() and importance.min(initial=0) >= 0):
+        msg = "importance is to be finite and not negative"
+        raise CodecError(msg)
+    return importance
 
 
 @dataclass(frozen=True)

@@ -105,12 +105,23 @@ class ClientLink:
             self._previous = unpack_alone(state.previous.payload, self.session)
         self._store.save(self.site, self._state)
 
-    def quantise(self, tensors: Tensors) -> tuple[Symbols, Tensors]:
-        """Quantise trained tensors, all or some; return symbols and what the server will see."""
+    def quantise(
+        self, tensors: Tensors, importance: Tensors | None = None
+    ) -> tuple[Symbols, Tensors]:
+        """Quantise trained tensors, all or some; return symbols and what the server will see.
+
+        Parameters
+        ----------
+        importance
+            How much the error of each weight counts; see `Codec.quantise_weighted`.
+        """
         codec, context = self.session.uplink, self._context()
         base = {name: self.received[name] for name in tensors}
         given = self._target(tensors) if codec.mode == "delta" else tensors
-        symbols = codec.quantise(given, context)
+        if importance is None:
+            symbols = codec.quantise(given, context)
+        else:
+            symbols = codec.quantise_weighted(given, importance, context)
         return symbols, restore(codec, symbols, base, context)
 
     def reply(self, update: Update, note: str = "") -> bytes:

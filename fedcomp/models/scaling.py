@@ -67,6 +67,19 @@ def scales_of(module: nn.Module) -> dict[str, nn.Parameter]:
     return {n: p for n, p in module.named_parameters() if n.endswith(_SCALE)}
 
 
+def scale_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the names of scale factors by that of their weights, where both are there.
+
+    Examples
+    --------
+    >>> scale_names(["0.bias", f"0{_ORIGINAL}", f"0{_SCALE}", f"1{_ORIGINAL}"])
+    {'0.parametrizations.weight.original': '0.parametrizations.weight.0.scale'}
+    """
+    known = set(names)
+    found = {name: name.removesuffix(_ORIGINAL) + _SCALE for name in names}
+    return {n: s for n, s in found.items() if n.endswith(_ORIGINAL) and s in known}
+
+
 @contextmanager
 def only(parameters: Iterable[nn.Parameter], module: nn.Module) -> Iterator[None]:
     """Let gradients reach these parameters of a module and no others, for a while."""

@@ -13,7 +13,7 @@ from fedcomp.training.batches import Batches
 from fedcomp.training.tasks import TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, nn
 
@@ -41,12 +41,18 @@ def train(
     lr: float,
     proximal_mu: float,
     rng: np.random.Generator,
+    before_step: Callable[[], None] | None = None,
 ) -> float:
     """Train a module in place; return the mean loss over the batches of the last epoch.
 
     The proximal term pulls towards the parameters that the module has at the start:
     loss + μ/2·‖w − w₀‖² (Li et al., "Federated Optimization in Heterogeneous Networks",
     MLSys 2020, arXiv:1812.06127).
+
+    Parameters
+    ----------
+    before_step
+        Called with all gradients in place, before each step of the optimiser.
     """
     device = place(module, settings)
     _train_mode(module)
@@ -67,6 +73,8 @@ def train(
         for parameter, origin in zip(parameters, start, strict=False):
             loss = loss + 0.5 * proximal_mu * (parameter - origin).pow(2).sum()
         torch.autograd.backward(loss)
+        if before_step is not None:
+            before_step()
         optimizer.step()
     return float(torch.stack(losses[-len(ends) - 1 :]).mean())
 
