@@ -11,6 +11,7 @@ from fedcomp.link.ledger import Ledger
 from fedcomp.link.server import ServerLink
 from fedcomp.models.base import load_tensors
 from fedcomp.report.runfolder import RunFolder
+from fedcomp.report.scales import ScalesPicture
 from fedcomp.runtime import Hooks
 from fedcomp.settings import Job
 from fedcomp.setup import Setup
@@ -64,6 +65,8 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         load_tensors(setup.module, model)
         return evaluate(setup.module, setup.dataset.test, settings.train, task=task)
 
+    folder = Path(job.folder)
+    picture = ScalesPicture(setup.manifest, folder / "scales.png")
     step = settings.server_step.create(setup)
 
     Compressed(
@@ -74,7 +77,7 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         step=step,
         settings=settings,
         evaluate=measure,
-        observers=[RunFolder(job, Path(job.folder), setup.export), *hooks.observers],
+        observers=[RunFolder(job, folder, setup.export), picture, *hooks.observers],
     ).start(TASKS[task].metric)
 
 
