@@ -13,6 +13,7 @@ import numpy as np
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.fsfl import Fsfl
+from fedcomp.codecs.levels import FINE_STEP
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.stc import Stc
@@ -33,7 +34,8 @@ CODECS = {
     "nnc": Nnc(),
     "nnc-dependent": Nnc(quantiser="dependent"),
     "deepcabac": DeepCabac(),
-    "fsfl": Fsfl(),
+    "fsfl": Fsfl(step=2.0**-12, fine_step=FINE_STEP, sparsity="threshold", gain=0.9),
+    "fsfl-target": Fsfl(sparsity="target"),
     "stc": Stc(density=0.2),
 }
 

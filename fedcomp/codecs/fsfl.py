@@ -26,25 +26,26 @@ class Fsfl(Nnc):
     Parameters
     ----------
     sparsity
-        `threshold`: what `delta` gives.  `target`: the δ, one for all tensors, that gives `rate`.
-        `fixed`: the share `rate` of each tensor, its smallest weights, is left out.
-    delta
-        δ of θ = |μ| + δσ, below which a weight is left out.
-    gain
-        γ: filters whose mean |w| is below γ times the mean of all filters are left out; 0: none.
+        `fixed`: the share `rate` of each tensor, its smallest weights, is left out.  `target`: the
+        δ, one for all tensors, that gives `rate`.  `threshold`: what `delta` gives.
     rate
         Share of the weights that `target` and `fixed` leave out.
+    delta
+        δ of θ = |μ| + δσ, below which a weight is left out under `threshold`.
+    gain
+        γ: filters whose mean |w| is below γ times the mean of all filters are left out; 0: none.
     """
 
     name: ClassVar[str] = "fsfl"
     modes: ClassVar[tuple[Mode, ...]] = ("delta",)
 
     qp: Annotated[int, Ge(-128), Le(127)] | None = None
-    step: Step | None = 2.0**-12
-    sparsity: Literal["threshold", "target", "fixed"] = "threshold"
-    delta: Annotated[float, Ge(0), Le(100)] = 1.0
-    gain: Annotated[float, Ge(0), Le(1)] = 0.9
+    step: Step | None = 2.0**-7
+    fine_step: Step = 2.0**-10
+    sparsity: Literal["fixed", "target", "threshold"] = "fixed"
     rate: Annotated[float, Ge(0), Lt(1)] = 0.96
+    delta: Annotated[float, Ge(0), Le(100)] = 1.0
+    gain: Annotated[float, Ge(0), Le(1)] = 0.0
 
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Leave out what is not worth its bits, then quantise."""
