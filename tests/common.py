@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from fedcomp.report.observer import Observer
 
 GOLDEN = Path(__file__).parent / "golden"
-QUICK = ("engine=inline", "rounds=2", "clients=4", "train.steps=3", "model=mlp", "model.hidden=[8]")
+QUICK = (
+    *("method=fedavg", "engine=inline", "rounds=2", "clients=4", "train.steps=3"),
+    *("model=mlp", "model.hidden=[8]"),
+)
 
 
 def run_inline(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +34,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="RUN", help="this run; repeatable")
     parser.add_argument("--jobs", type=int, default=1, help="so many runs at a time")
     parser.add_argument("--folder", type=Path, default=Path("outputs/reproduce"))
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()  # words may follow options
     plan: Plan = import_module(f"scripts.reproductions.{given.name}").PLAN
     unknown = set(given.only or ()) - set(plan.runs)
     if unknown:
@@ -43,33 +45,45 @@ def main() -> None:
     names = given.only or list(plan.runs)
     with ThreadPoolExecutor(given.jobs) as pool:
         jobs = {n: pool.submit(run, plan, n, folder / n, given) for n in names}
-        failed = [name for name, job in jobs.items() if job.result()]
+        failed = [name for name, job in jobs.items() if not job.result()]
     show(plan, folder)
     if failed:
         sys.exit(f"scripts/reproduce: {', '.join(failed)} failed; see the messages above")
 
 
-def run(plan: Plan, name: str, folder: Path, given: argparse.Namespace) -> int:
-    """Run one job in a process of its own unless it is there; return its exit status."""
-    words = [*plan.field, *plan.runs[name], *given.overrides]
-    note = folder / "job.txt"
-    if note.exists() and note.read_text(encoding="utf-8").split("\n") == words:
-        print(f"{name}: there already, in {folder}", flush=True)
-        return 0
-    print(f"{name}: fedcomp {' '.join(words)}", flush=True)
-    threads = str(max(cpu_count() // given.jobs, 1))
-    command = [sys.executable, "-P", "-m", "fedcomp", *words, f"hydra.run.dir={folder}"]
-    log = folder.with_suffix(".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    note.unlink(missing_ok=True)
+def run(plan: Plan, name: str, folder: Path, given: argparse.Namespace) -> bool:
+    """Run one job in a process of its own unless it is there; tell whether it succeeded."""
+    words = shlex.join([*plan.field, *plan.runs[name], *given.overrides])
+    note, log = folder.with_suffix(".txt"), folder.with_suffix(".log")
+    if folder.exists() and note.exists():
+        if note.read_text(encoding="utf-8") != words:
+            print(
+                f"{name}: {folder} holds a run with other settings, see {note.name} beside it;"
+                " give another --folder, or move it away",
+                file=sys.stderr,
+            )
+            return False
+        if (folder / "summary.json").exists() and read_summary(folder)["status"] == "finished":
+            print(f"{name}: there already, in {folder}", flush=True)
+            return True
+        shutil.rmtree(folder)
+    print(f"{name}: fedcomp {words}", flush=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(words, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "fedcomp",
+        *shlex.split(words),
+        f"hydra.run.dir={folder}",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(cpu_count() // given.jobs, 1))}
     with log.open("w", encoding="utf-8") as out:
-        environment = {**os.environ, "OMP_NUM_THREADS": threads}
-        status = subprocess.run(command, stdout=out, stderr=out, env=environment, check=False)
-    if status.returncode:
+        done = subprocess.run(command, stdout=out, stderr=out, env=environment, check=False)
+    if done.returncode:
         print(log.read_text(encoding="utf-8")[-2000:], file=sys.stderr)
-        return status.returncode
-    note.write_text("\n".join(words), encoding="utf-8")
-    return 0
+    return done.returncode == 0
 
 
 def show(plan: Plan, folder: Path) -> None:

@@ -15,7 +15,7 @@ PLAN = Plan(
     field=("engine=inline",),
     runs={
         "fedavg": (_FIELD, "method=fedavg"),
-        "stc": (_FIELD, "method=stc", "rounds=120"),
+        "stc": (_FIELD, "method=stc", "rounds=80"),
         "deepcabac": (_FIELD, "method=deepcabac"),
         "fsfl_unscaled": (_FIELD, "method=fsfl_unscaled", *_SPARSE),
         "fsfl": ("experiment=fsfl_cifar10",),

@@ -1,0 +1,84 @@
+"""The command that runs published comparisons: its plans, and that it does nothing twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from fedcomp.config import compose_config
+from scripts.reproductions.__main__ import PLANS
+from tests.data.small_images import write_cifar10
+
+ROOT = Path(__file__).parent.parent
+SMALL = ("data_dir=.", "dataset.verify=false", "clients=2", "rounds=1", "train.steps=1")
+
+
+def reproduce(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "scripts.reproductions", *words, "--folder", "found"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_run_of_a_plan_composes_and_shares_the_field(name: str) -> None:
+    plan = import_module(f"scripts.reproductions.{name}").PLAN
+    assert plan.reference in plan.runs
+    configs = {run: compose_config([*plan.field, *words]) for run, words in plan.runs.items()}
+    shared = ("dataset", "partition", "model", "train", "clients", "fraction", "seed", "strategy")
+    for config in configs.values():
+        assert all(config[key] == configs[plan.reference][key] for key in shared)
+
+
+def test_runs_that_are_compared_by_their_scales_share_their_updates() -> None:
+    plan = import_module("scripts.reproductions.fsfl").PLAN
+    scaled, plain = (compose_config([*plan.runs[run]]) for run in ("fsfl", "fsfl_unscaled"))
+    for key in ("uplink", "downlink", "rounds", "link"):
+        assert scaled[key] == plain[key]
+
+
+def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
+    write_cifar10(tmp_path)
+    words = ("fsfl", *SMALL, "--only", "fedavg")
+    first = reproduce(*words, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "fewer bytes" in first.stdout
+    assert (tmp_path / "found" / "fsfl" / "curves.png").is_file()
+    summary = tmp_path / "found" / "fsfl" / "fedavg" / "summary.json"
+    written = summary.stat().st_mtime_ns
+    again = reproduce(*words, cwd=tmp_path)
+    assert "there already" in again.stdout
+    assert summary.stat().st_mtime_ns == written
+    other = reproduce(*words, "seed=2", cwd=tmp_path)
+    assert (other.returncode, "holds a run with other settings" in other.stderr) == (1, True)
+    assert summary.stat().st_mtime_ns == written
+    summary.write_text(summary.read_text().replace("finished", "running"))
+    repeated = reproduce(*words, cwd=tmp_path)
+    assert (repeated.returncode, "there already" in repeated.stdout) == (0, False)
+    assert "finished" in summary.read_text()
+
+
+def test_a_run_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
+    done = reproduce("fsfl", "train.lr=fast", "--only", "stc", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "train.lr" in done.stderr
+    assert "stc failed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("nothing",), "invalid choice"),
+        (("fsfl", "--only", "x"), "no run 'x'"),
+        (("fsfl", "--jobs", "0"), "at least 1"),
+    ],
+)
+def test_mistakes_are_named(words: tuple[str, ...], reason: str, tmp_path: Path) -> None:
+    done = reproduce(*words, cwd=tmp_path)
+    assert (done.returncode, reason in done.stderr) == (2, True)
