@@ -1,0 +1,97 @@
+"""FSFL on VGG11s: what its codec costs beside an epoch, and its scale factors beside weights."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedcomp.codecs.base import Context
+from fedcomp.codecs.fsfl import Fsfl
+from fedcomp.codecs.levels import FINE_STEP
+from fedcomp.data.base import Samples
+from fedcomp.models.scaling import attach_scales
+from fedcomp.runtime import limit_threads
+from fedcomp.training.loop import train
+from fedcomp.training.scale_training import train_scales
+from fedcomp.training.settings import ScaleSettings, TrainSettings
+from scripts.benchmarks.coding_duel import in_turns
+from scripts.benchmarks.link_models import Subject, vgg11s
+from scripts.benchmarks.rows import Row, bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+_EPOCH_IMAGES, _MEASURED_IMAGES, _VALIDATION_IMAGES = 5000, 500, 50
+_SHARE, _OVERHEAD = 5.0, 1.05
+_LARGER = 20  # than the updates of the link's benchmarks: steps of 2^-7 would see nothing of those
+_TRAIN = TrainSettings(epochs=1, batch_size=25, device="cpu", channels_last=True)
+_SCALES = ScaleSettings(epochs=2)
+_PUBLISHED = Fsfl(sparsity="threshold", gain=0.9, step=2.0**-12, fine_step=FINE_STEP)
+
+
+def rows() -> Iterator[Row]:
+    """Measure one row after the other, on one thread."""
+    limit_threads(1)
+    subject = vgg11s()
+    epoch = Epoch(subject.module)
+    plain, scaled = in_turns(epoch.weights, epoch.scales)
+    seconds = [value * _EPOCH_IMAGES / _MEASURED_IMAGES for value in plain]
+    for name, codec in (("its defaults", Fsfl()), ("thresholds", _PUBLISHED)):
+        yield _codec_row(subject, name, codec, float(np.median(seconds)))
+    name = f"VGG11s, S: {_SCALES.epochs} sub-epochs and validation, beside epochs of W"
+    remark = f"{_MEASURED_IMAGES} images in batches of {_TRAIN.batch_size}, {_VALIDATION_IMAGES}"
+    remark += " of them to validate three times"
+    full = [_SCALES.epochs * value for value in plain]
+    yield Row(name, "s", scaled, full, "bound", _OVERHEAD, remark)
+
+
+def _codec_row(subject: Subject, name: str, codec: Fsfl, epoch_seconds: float) -> Row:
+    context = Context(subject.manifest, 1, 1, "uplink")
+    update = {name: np.float32(_LARGER) * value for name, value in subject.update(1).items()}
+    size = 0
+
+    def encode() -> float:
+        nonlocal size
+        began = time.perf_counter()
+        size = len(codec.encode(update, context))
+        return time.perf_counter() - began
+
+    spent, _ = in_turns(encode, None)
+    share = [100 * value / epoch_seconds for value in spent]
+    remark = f"{1e3 * float(np.median(spent)):.1f} ms of {epoch_seconds:.2f} s; {size} B"
+    row = f"VGG11s, FSFL, {name}: sparsify, quantise, code, of an epoch of {_EPOCH_IMAGES} images"
+    return bounded(row, "%", share, _SHARE, remark)
+
+
+class Epoch:
+    """Epochs over random images: of a module's weights, and of the scale factors of a copy."""
+
+    def __init__(self, module: nn.Module) -> None:
+        rng = np.random.default_rng(1)
+        images = rng.standard_normal((_MEASURED_IMAGES, 3, 32, 32)).astype(np.float32)
+        self._samples = Samples(images, rng.integers(10, size=_MEASURED_IMAGES))
+        self._module = module
+        self._scaled = copy.deepcopy(module)
+        attach_scales(self._scaled)
+
+    def weights(self) -> float:
+        """Return the seconds of an epoch."""
+        began = time.perf_counter()
+        rng = np.random.default_rng(1)
+        options = {"task": "classification", "lr": 1e-3, "proximal_mu": 0.0, "rng": rng}
+        train(self._module, self._samples, _TRAIN, **options)  # type: ignore[arg-type]
+        return time.perf_counter() - began
+
+    def scales(self) -> float:
+        """Return the seconds of all sub-epochs with their validation."""
+        validation = self._samples.take(np.arange(_VALIDATION_IMAGES))
+        began = time.perf_counter()
+        rng = np.random.default_rng(1)
+        task = "classification"
+        train_scales(self._scaled, self._samples, validation, _SCALES, _TRAIN, task=task, rng=rng)
+        return time.perf_counter() - began
