@@ -7,6 +7,7 @@ import json
 import platform
 import time
 from importlib.metadata import version
+from statistics import mean
 from typing import TYPE_CHECKING, Any, TextIO
 
 from safetensors.numpy import save_file
@@ -30,6 +31,12 @@ BYTE_COLUMNS = (
     "keyframe_bytes",
     "side_bytes",
 )
+RATE_COLUMNS = (
+    "uplink_sparsity",
+    "downlink_sparsity",
+    "uplink_bits_per_weight",
+    "downlink_bits_per_weight",
+)
 _AFTER_METRICS = (
     *BYTE_COLUMNS,
     "clients",
@@ -39,10 +46,7 @@ _AFTER_METRICS = (
     "train_seconds",
     "wall_seconds",
     "network_seconds",
-    "uplink_sparsity",
-    "downlink_sparsity",
-    "uplink_bits_per_weight",
-    "downlink_bits_per_weight",
+    *RATE_COLUMNS,
 )
 
 
@@ -66,6 +70,7 @@ class RunFolder:
         self._history: list[tuple[float, int]] = []
         self._files: dict[str, TextIO] = {}
         self._columns: tuple[str, ...] = ()
+        self._rates: dict[str, list[float]] = {name: [] for name in RATE_COLUMNS}
         self._failures = 0
         self._ended = False
         self._round = 0
@@ -86,7 +91,10 @@ class RunFolder:
             self._write("rounds.csv", ("round", *self._columns, *_AFTER_METRICS))
         for entry in result.entries:
             self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
-        row = {**result.metrics, **result.reports, **round_bytes(result.entries), **_rates(result)}
+        rates = _rates(result)
+        for name, value in rates.items():
+            self._rates[name].append(value)
+        row = {**result.metrics, **result.reports, **round_bytes(result.entries), **rates}
         values = [row.get(name, "") for name in self._columns]
         values += [row.get(name, getattr(result, name, "")) for name in _AFTER_METRICS]
         self._write("rounds.csv", (result.round, *values))
@@ -144,6 +152,7 @@ class RunFolder:
             "reference_bytes": ledger.reference_bytes,
             "compression_ratio": ledger.compression_ratio,
             "message_bytes": ledger.message_bytes,
+            **{name: mean(values) if values else None for name, values in self._rates.items()},
             "bytes_to_target": {str(target): self._bytes_to(target) for target in settings.targets},
             "failures": self._failures,
             "status": self._status(),

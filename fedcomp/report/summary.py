@@ -106,6 +106,8 @@ def closing(folder: Path) -> Table:
         if ratio is None
         else f"{ratio:.2f} × (float32 both ways {megabytes(summary['reference_bytes'])},"
         f" sent {megabytes(sent)})",
+        "sparsity": _both(summary, "sparsity", 100, " %", "of the weights left as they are"),
+        "bits": _both(summary, "bits_per_weight", 1, "", "for each weight"),
         "evaluation": f"{megabytes(summary['evaluation_bytes'])} both ways, not in the ratio",
         "failures": str(summary["failures"]),
         "time": duration(summary["wall_seconds"]),
@@ -115,5 +117,15 @@ def closing(folder: Path) -> Table:
         if summary[count] == 0:
             del rows[name]
     for name, text in rows.items():
-        table.add_row(name, text)
+        if text:
+            table.add_row(name, text)
     return table
+
+
+def _both(summary: dict[str, Any], name: str, times: float, unit: str, of: str) -> str:
+    """Return a quantity of both directions, nothing if there was no round."""
+    found = [summary.get(f"{direction}_{name}") for direction in ("uplink", "downlink")]
+    if None in found:
+        return ""
+    up, down = (f"{times * value:.3g}{unit}" for value in found if value is not None)
+    return f"{up} up, {down} down, {of}, on average"

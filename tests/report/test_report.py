@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -14,7 +15,7 @@ from fedcomp.report.cli import main
 from fedcomp.report.progress import Progress
 from fedcomp.report.summary import closing, find_runs, read_summary
 from fedcomp.settings import parse
-from tests.common import QUICK, run_inline
+from tests.common import QUICK, read_csv, run_inline
 
 
 def shown(console: Console) -> str:
@@ -61,7 +62,11 @@ def test_the_closing_table_names_all_figures(tmp_path: Path) -> None:
     summary = read_summary(run)
     assert f"{summary['final_accuracy']:.4f} after 2 rounds" in text
     assert f"{summary['compression_ratio']:.2f} ×" in text
-    for word in ("uplink", "downlink", "evaluation", "time", "folder"):
+    bits = [summary[f"{direction}_bits_per_weight"] for direction in ("uplink", "downlink")]
+    assert f"{bits[0]:.3g} up, {bits[1]:.3g} down, for each weight" in text
+    rows = read_csv(run / "rounds.csv")[1:]
+    assert bits[0] == np.mean([float(row["uplink_bits_per_weight"]) for row in rows])
+    for word in ("sparsity", "uplink", "downlink", "evaluation", "time", "folder"):
         assert word in text
     assert "failures" not in text
     assert find_runs(tmp_path) == [run]
