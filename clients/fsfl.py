@@ -56,22 +56,25 @@ class Fsfl(Recipe):
 
         scales = scales_of(work.module)
         weights = [p for n, p in work.module.named_parameters() if n not in scales]
+        loss = 0.0
         with only(weights, work.module):
-            loss = train_locally(work)
-        kinds = {spec.name: spec.kind for spec in work.link.session.manifest.specs}
-        trained = {n: v for n, v in work.tensors().items() if kinds[n] is not Kind.SCALE}
+            if any(weight.requires_grad for weight in weights):
+                loss = train_locally(work)
+        factors = [s.name for s in work.link.session.manifest.specs if s.kind is Kind.SCALE]
+        trained = {n: value for n, value in work.tensors().items() if n not in factors}
         symbols, seen = work.link.quantise(trained)
         load_tensors(work.module, seen)
-        accepted = train_scales(
+        found = train_scales(
             work.module,
             work.train,
             work.validation if len(work.validation) else work.train,
-            self.scales,
-            work.settings.train,
+            settings=self.scales,
+            batches=work.settings.train,
             task=work.task,
             rng=seeds.generator(work.settings.seed, work.round, "scales", work.client),
+            seen=lambda scales: work.link.quantise(scales)[1],
         )
-        factors = {n: v for n, v in work.tensors().items() if kinds[n] is Kind.SCALE}
-        more, _ = work.link.quantise(factors)
-        update = Update(symbols | more, trained | factors)
-        return Answer(update, {"train_loss": loss, "scales_accepted": float(accepted)})
+        more = work.link.unchanged(factors) if found is None else work.link.quantise(found)[0]
+        kept = {name: work.link.received[name] for name in factors} if found is None else found
+        metrics = {"train_loss": loss, "scales_accepted": float(found is not None)}
+        return Answer(Update(symbols | more, trained | kept), metrics)

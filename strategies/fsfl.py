@@ -57,7 +57,7 @@ class ProductAveraging(ServerStep):
         """Divide the scaled weights by the averaged scale factors."""
         scales = {name: np.maximum(model[name], LEAST) for name in self._scales.values()}
         weights = {name: model[name] / scales[scale] for name, scale in self._scales.items()}
-        return {name: {**weights, **scales}.get(name, value) for name, value in model.items()}, {}
+        return {**model, **weights, **scales}, {}
 
 
 @dataclass(frozen=True)

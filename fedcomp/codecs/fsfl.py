@@ -49,18 +49,25 @@ class Fsfl(Nnc):
 
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Leave out what is not worth its bits, then quantise."""
+        return super().quantise(self._sparse(tensors, context), context)
+
+    def quantise_weighted(self, tensors: Tensors, importance: Tensors, context: Context) -> Symbols:
+        """Leave out the same, then quantise with regard to importance."""
+        return super().quantise_weighted(self._sparse(tensors, context), importance, context)
+
+    def _sparse(self, tensors: Tensors, context: Context) -> Tensors:
         context.manifest.check(tensors)
         kinds = {spec.name: spec.kind for spec in context.manifest.specs}
         hard = {n: finite(n, v) for n, v in tensors.items() if kinds[n] is Kind.WEIGHT and v.size}
-        return super().quantise({**tensors, **self._sparse(hard, context)}, context)
-
-    def _sparse(self, tensors: Tensors, context: Context) -> Tensors:
         step = self.weight_step(context)
-        delta = delta_for(tensors, self.rate, step) if self.sparsity == "target" else self.delta
+        delta = delta_for(hard, self.rate, step) if self.sparsity == "target" else self.delta
 
         def sparse(values: Array) -> Array:
             if self.sparsity == "fixed":
                 return largest(values.reshape(-1), 1 - self.rate).reshape(values.shape)
             return below_threshold(values, delta, step)
 
-        return {name: below_filter_gain(sparse(v), self.gain) for name, v in tensors.items()}
+        found = {name: sparse(value) for name, value in hard.items()}
+        if self.gain:
+            found = {name: below_filter_gain(v, self.gain) for name, v in found.items()}
+        return {**tensors, **found}

@@ -42,7 +42,7 @@ def below_filter_gain(values: Array, gain: float) -> Array:
 
 
 def delta_for(tensors: Tensors, sparsity: float, step: float) -> float:
-    """Return the smallest δ with which a share of all weights together falls below θ.
+    """Return a δ with which a share of all weights together falls below θ, but one stays.
 
     A weight falls at δ = (|w| − |μ|)/σ, because max(|μ − δσ|, |μ + δσ|) = |μ| + δσ.
 
@@ -61,13 +61,13 @@ def delta_for(tensors: Tensors, sparsity: float, step: float) -> float:
         size = np.abs(values).reshape(-1).astype(np.float64)
         if spread > 0:
             at = (size - abs(float(values.mean(dtype=np.float64)))) / spread
-            falls.append(np.where(size < step / 2, -np.inf, at))
-    if not falls:
+        else:  # zeros are gone whatever δ is, other constants never
+            at = np.where(size > 0, np.inf, -np.inf)
+        falls.append(np.where(size < step / 2, -np.inf, at))
+    every = np.concatenate(falls) if falls else np.empty(0)
+    if not np.isfinite(every).any():
         return 0.0
-    every = np.concatenate(falls)
-    rank = int(np.ceil(sparsity * every.size))
-    if rank >= every.size:
-        return max(float(every.max()), 0.0) * (1 + 1e-6) + 1e-12
+    rank = min(int(np.ceil(sparsity * every.size)), int(np.count_nonzero(every < np.inf)) - 1)
     ordered = np.partition(every, [max(rank - 1, 0), rank])
     largest_gone = max(float(ordered[rank - 1]), 0.0) if rank else 0.0
     return (largest_gone + max(float(ordered[rank]), 0.0)) / 2  # between them: no rounding decides

@@ -21,7 +21,7 @@ from fedcomp.wire.packet import Flag, Packet, read_chain
 from fedcomp.wire.side import read_side, write_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from fedcomp.codecs.base import Context, Symbols
     from fedcomp.link.stores import StateStore
@@ -123,6 +123,12 @@ class ClientLink:
         else:
             symbols = codec.quantise_weighted(given, importance, context)
         return symbols, restore(codec, symbols, base, context)
+
+    def unchanged(self, names: Iterable[str]) -> Symbols:
+        """Return symbols that leave tensors as they were received; their residual stays here."""
+        codec, received = self.session.uplink, {name: self.received[name] for name in names}
+        given = subtract(received, received) if codec.mode == "delta" else received
+        return codec.quantise(given, self._context())
 
     def reply(self, update: Update, note: str = "") -> bytes:
         """Return the uplink packet for a finished update; `note` is kept with it.

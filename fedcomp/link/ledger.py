@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from fedcomp.tensors import Kind
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,7 +45,8 @@ class Ledger:
     Attributes
     ----------
     reference_bytes
-        What float32 would have cost: 4 bytes × elements, each way, for each client that trained.
+        What float32 would have cost: 4 bytes × elements, each way, for each client that trained;
+        scale factors, which a method adds to the model, would not have been there.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -52,7 +55,7 @@ class Ledger:
         self.downlink_bytes = 0
         self.evaluation_bytes = 0
         self.message_bytes = 0
-        self._elements = manifest.elements
+        self._elements = sum(s.size for s in manifest.specs if s.kind is not Kind.SCALE)
         self._open: list[Entry] = []
 
     def add(self, entry: Entry) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _LAST = re.compile(r"last_([1-9]\d*)")
+_PARAMETRISED = re.compile(r"parametrizations\.(\w+)(?:\.\d+(?=\.))?")
 
 
 def selected(module: nn.Module, wanted: str) -> Manifest:
@@ -36,7 +37,8 @@ def selected(module: nn.Module, wanted: str) -> Manifest:
     parameters = {spec.name for spec in manifest.specs if spec.kind not in buffers}
     taken = {name for name in parameters if chosen(name)}
     if not taken:
-        names = ", ".join(spec.name for spec in manifest.specs if spec.kind is Kind.WEIGHT)
+        weights = (spec.name for spec in manifest.specs if spec.kind is Kind.WEIGHT)
+        names = ", ".join(map(plain_name, weights))
         msg = (
             f"train.parameters={wanted}: matches no parameter; allowed are all, head, last_<n> and"
             f" a regular expression for names, of which the model's weights have {names[:400]}"
@@ -93,7 +95,7 @@ def _chooser(module: nn.Module, manifest: Manifest, wanted: str) -> Callable[[st
     except re.error as error:
         msg = f"train.parameters={wanted}: is no regular expression: {error}"
         raise ConfigError(msg) from error
-    return lambda name: pattern.search(name) is not None
+    return lambda name: pattern.search(plain_name(name)) is not None
 
 
 def _from_last(specs: tuple[TensorSpec, ...], count: int) -> set[str]:
@@ -102,6 +104,20 @@ def _from_last(specs: tuple[TensorSpec, ...], count: int) -> set[str]:
     weighty = [_layer(spec.name) for spec in specs if spec.kind is Kind.WEIGHT]
     start = layers.index(weighty[-min(count, len(weighty))]) if weighty else 0
     return {spec.name for spec in specs[start:]}
+
+
+def plain_name(name: str) -> str:
+    """Return the name that a tensor has, or would have, in a net without parametrisations.
+
+    Examples
+    --------
+    >>> plain_name("0.parametrizations.weight.original")
+    '0.weight'
+    >>> plain_name("0.parametrizations.weight.0.scale")
+    '0.weight.scale'
+    """
+    found = _PARAMETRISED.sub(r"\1", name)
+    return found.removesuffix(".original")
 
 
 def _layer(name: str) -> str:

@@ -94,7 +94,7 @@ class RunFolder:
         rates = _rates(result)
         for name, value in rates.items():
             self._rates[name].append(value)
-        row = {**result.metrics, **result.reports, **round_bytes(result.entries), **rates}
+        row = {**result.reports, **result.metrics, **round_bytes(result.entries), **rates}
         values = [row.get(name, "") for name in self._columns]
         values += [row.get(name, getattr(result, name, "")) for name in _AFTER_METRICS]
         self._write("rounds.csv", (result.round, *values))

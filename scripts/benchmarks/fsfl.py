@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -92,6 +92,6 @@ class Epoch:
         validation = self._samples.take(np.arange(_VALIDATION_IMAGES))
         began = time.perf_counter()
         rng = np.random.default_rng(1)
-        task = "classification"
-        train_scales(self._scaled, self._samples, validation, _SCALES, _TRAIN, task=task, rng=rng)
+        words: dict[str, Any] = {"settings": _SCALES, "batches": _TRAIN, "task": "classification"}
+        train_scales(self._scaled, self._samples, validation, rng=rng, **words)
         return time.perf_counter() - began

@@ -45,7 +45,11 @@ def main() -> None:
     names = given.only or list(plan.runs)
     with ThreadPoolExecutor(given.jobs) as pool:
         jobs = {n: pool.submit(run, plan, n, folder / n, given) for n in names}
-        failed = [name for name, job in jobs.items() if not job.result()]
+        try:
+            failed = [name for name, job in jobs.items() if not job.result()]
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            sys.exit(130)
     show(plan, folder)
     if failed:
         sys.exit(f"scripts/reproduce: {', '.join(failed)} failed; see the messages above")
@@ -63,7 +67,7 @@ def run(plan: Plan, name: str, folder: Path, given: argparse.Namespace) -> bool:
                 file=sys.stderr,
             )
             return False
-        if (folder / "summary.json").exists() and read_summary(folder)["status"] == "finished":
+        if _finished(folder):
             print(f"{name}: there already, in {folder}", flush=True)
             return True
         shutil.rmtree(folder)
@@ -84,6 +88,13 @@ def run(plan: Plan, name: str, folder: Path, given: argparse.Namespace) -> bool:
     if done.returncode:
         print(log.read_text(encoding="utf-8")[-2000:], file=sys.stderr)
     return done.returncode == 0
+
+
+def _finished(folder: Path) -> bool:
+    try:
+        return bool(read_summary(folder)["status"] == "finished")
+    except FedcompError:
+        return False
 
 
 def show(plan: Plan, folder: Path) -> None:

@@ -9,10 +9,14 @@ from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.levels import Levels
 from fedcomp.codecs.sparsify import below_filter_gain, below_threshold, delta_for
 from fedcomp.codecs.stc import Stc
+from fedcomp.coding import quantise
+from fedcomp.tensors import Tensors
 from tests.common import context_for
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.normal(0, 0.01, size=(64, 32, 3, 3)).astype(np.float32)
+
+CENTRED = np.concatenate([[-value, value * 1.0001] for value in RNG.normal(size=500)])
 
 
 def kept(values: np.ndarray) -> float:  # type: ignore[type-arg]
@@ -58,6 +62,46 @@ def test_the_rate_is_what_the_codec_leaves_out(sparsity: str, rate: float) -> No
     context = context_for({"w": NORMAL})
     symbols = codec.quantise({"w": NORMAL}, context)
     assert 1 - kept(symbols["w"].levels) == pytest.approx(rate, abs=1e-4)
+
+
+def test_thresholds_come_first_then_filters_then_levels() -> None:
+    values = (NORMAL * np.arange(1, 65, dtype=np.float32)[:, None, None, None] / 32).copy()
+    context = context_for({"w": values})
+    codec = Fsfl(sparsity="threshold", delta=1.5, gain=0.9, step=2**-9)
+    expected = below_filter_gain(below_threshold(values, 1.5, 2**-9), 0.9)
+    found = codec.quantise({"w": values}, context)["w"].levels
+    assert np.array_equal(found, quantise.uniform(expected, 2**-9))
+    other = below_threshold(below_filter_gain(values, 0.9), 1.5, 2**-9)
+    assert not np.array_equal(other, expected)
+
+
+@pytest.mark.parametrize("sparsity", ["threshold", "target", "fixed"])
+def test_importance_leaves_sparsity_as_it_is(sparsity: str) -> None:
+    context = context_for({"w": NORMAL})
+    codec = Fsfl(sparsity=sparsity, quantiser="weighted", rate_weight=0.0, step=1e-5)
+    plain = codec.quantise({"w": NORMAL}, context)["w"].levels
+    ones = {"w": np.ones_like(NORMAL)}
+    weighted = codec.quantise_weighted({"w": NORMAL}, ones, context)["w"].levels
+    assert np.array_equal(weighted, plain)
+    assert 0.6 < 1 - kept(plain) < 0.97
+
+
+@pytest.mark.parametrize(
+    ("update", "target", "left"),
+    [
+        ({"a": CENTRED[:1000], "zeros": np.zeros(9000)}, 0.9, 1000),
+        ({"a": CENTRED[:1000], "zeros": np.zeros(9000)}, 0.95, 500),
+        ({"a": CENTRED[:100], **{f"b{i}": np.ones(1) for i in range(100)}}, 0.3, 140),
+        ({"a": CENTRED[:100], **{f"b{i}": np.ones(1) for i in range(100)}}, 0.9, 101),
+        ({"a": CENTRED[:10]}, 0.96, 1),
+        ({"constant": np.ones(5)}, 0.5, 5),
+        ({"zeros": np.zeros(5)}, 0.5, 0),
+    ],
+)
+def test_a_target_counts_all_weights(update: Tensors, target: float, left: int) -> None:
+    """Zeros are gone from the start, constants never go, one weight of the others stays."""
+    delta = delta_for(update, target, 0.0)
+    assert sum(np.count_nonzero(below_threshold(v, delta, 0.0)) for v in update.values()) == left
 
 
 def test_stc_is_its_formula() -> None:

@@ -198,3 +198,11 @@ def test_a_client_without_the_weights_gets_the_model(tmp_path: Path) -> None:
     assert client.session("run").digest == server.session("run").digest
     with pytest.raises(ConfigError, match=r"start\.safetensors does not exist"):
         _ = Setup(parse(config)).module
+
+
+def test_names_are_those_of_the_plain_net_with_and_without_scale_factors() -> None:
+    for method in ("fedavg", "fsfl"):
+        words = [*QUICK, f"method={method}", r"train.parameters=3\.weight"]
+        specs = Setup(parse(compose_config(words))).manifest.specs
+        assert {spec.name.split(".")[0] for spec in specs} == {"3"}
+        assert [spec.kind for spec in specs if spec.kind is not Kind.SCALE] == [Kind.WEIGHT]
