@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def unchanged(model: Lookup) -> Lookup:
-    """Let strategies see a model as it is."""
+    """Let strategies see a model as it is, like `ServerStep.view` unless a method overrides it."""
     return model
 
 

@@ -37,6 +37,7 @@ def test_colour_images(tmp_path: Path) -> None:
 def test_patients_on_a_net_of_torchvision(tmp_path: Path) -> None:
     xrays(tmp_path)
     words = ("dataset=chest_xray", "dataset.size=32", "dataset.channels=3", "partition=natural")
+    words = (*words, "method=fedavg")
     found = run(tmp_path, *words, "model=mobilenet_v2", "train.parameters=head")
     assert "'parameters': 2562" in found["best"]  # 1280 · 2 + 2: the rest stays frozen
 
