@@ -118,7 +118,7 @@ def draw(curves: Sequence[Curve], path: Path, target: float | None = None) -> No
         points = [(n, s) for n, s in zip(curve.sent, curve.scores, strict=True) if n > 0]
         by_bytes.plot([n for n, _ in points], [s for _, s in points], color=colour)
     by_bytes.set_xscale("log")
-    by_bytes.xaxis.set_major_formatter(lambda value, _: megabytes(round(value)))
+    by_bytes.xaxis.set_major_formatter(lambda value, _: _power(value))
     by_round.xaxis.set_major_locator(MaxNLocator(integer=True))
     by_round.set(xlabel="round", ylabel=curves[0].metric, xlim=(0, None))
     by_bytes.set(xlabel="sent, both ways")
@@ -129,3 +129,17 @@ def draw(curves: Sequence[Curve], path: Path, target: float | None = None) -> No
             axes.axhline(target, color="black", linewidth=0.8, linestyle=":")
     by_round.legend(frameon=False)
     figure.savefig(path, dpi=120)
+
+
+def _power(count: float) -> str:
+    """Return a power of ten of bytes in few letters.
+
+    Examples
+    --------
+    >>> _power(1e3), _power(1e5), _power(1e9)
+    ('1 kB', '100 kB', '1 GB')
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:g} {unit}"
+    return f"{count:g} B"

@@ -82,11 +82,13 @@ def megabytes(count: int) -> str:
 
     Examples
     --------
-    >>> megabytes(1_234_567), megabytes(480)
-    ('1.23 MB', '480 B')
+    >>> megabytes(1_234_567), megabytes(480), megabytes(3_295_790_000)
+    ('1.23 MB', '480 B', '3.30 GB')
     """
     if count < 1000:
         return f"{count} B"
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
     return f"{count / 1e3:.1f} kB" if count < 1e5 else f"{count / 1e6:.2f} MB"
 
 
