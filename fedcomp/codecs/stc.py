@@ -23,8 +23,8 @@ class Stc(LevelCodec):
     """±μ for the ⌈p·N⌉ largest weights of each tensor, μ being their mean magnitude.
 
     Sattler, Wiedemann, Müller, Samek, "Robust and Communication-Efficient Federated Learning from
-    Non-IID Data", IEEE TNNLS 2019, arXiv:1903.02891.  Made for feedback in both directions.  The paper makes biases
-    and norms ternary, too; here they go at `fine_step`, as with every codec.
+    Non-IID Data", IEEE TNNLS 2019, arXiv:1903.02891.  Made for feedback in both directions.  The
+    paper makes biases and norms ternary, too; here they go at `fine_step`, as with every codec.
 
     Parameters
     ----------
