@@ -73,8 +73,8 @@ SUMMARY_KEYS = [
     "failures", "status", "wall_seconds", "versions",
 ]  # fmt: skip
 ROUND_COLUMNS = [
-    "round", "accuracy", "loss", "train_loss", "scales_accepted", "uplink_bytes", "downlink_bytes", "evaluation_bytes",
-    "keyframe_bytes", "side_bytes", "clients", "failures", "encode_seconds", "decode_seconds",
+    "round", "accuracy", "loss", "train_loss", "scales_accepted", "uplink_bytes",
+    "downlink_bytes", "evaluation_bytes", "keyframe_bytes", "side_bytes", "clients", "failures", "encode_seconds", "decode_seconds",
     "train_seconds", "wall_seconds", "network_seconds", "uplink_sparsity", "downlink_sparsity",
     "uplink_bits_per_weight", "downlink_bits_per_weight",
 ]  # fmt: skip
