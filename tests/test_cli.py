@@ -74,8 +74,9 @@ SUMMARY_KEYS = [
 ]  # fmt: skip
 ROUND_COLUMNS = [
     "round", "accuracy", "loss", "train_loss", "scales_accepted", "uplink_bytes",
-    "downlink_bytes", "evaluation_bytes", "keyframe_bytes", "side_bytes", "clients", "failures", "encode_seconds", "decode_seconds",
-    "train_seconds", "wall_seconds", "network_seconds", "uplink_sparsity", "downlink_sparsity",
+    "downlink_bytes", "evaluation_bytes", "keyframe_bytes", "side_bytes", "clients",
+    "failures", "encode_seconds", "decode_seconds", "train_seconds",
+    "wall_seconds", "network_seconds", "uplink_sparsity", "downlink_sparsity",
     "uplink_bits_per_weight", "downlink_bits_per_weight",
 ]  # fmt: skip
 PACKET_COLUMNS = [
