@@ -16,7 +16,11 @@ from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.levels import FINE_STEP
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
+from fedcomp.codecs.qsgd import Qsgd
+from fedcomp.codecs.randk import RandK
+from fedcomp.codecs.sign import Sign
 from fedcomp.codecs.stc import Stc
+from fedcomp.codecs.terngrad import TernGrad
 from fedcomp.codecs.topk import TopK
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.tensors import subtract
@@ -37,6 +41,11 @@ CODECS = {
     "fsfl": Fsfl(step=2.0**-12, fine_step=FINE_STEP, sparsity="threshold", gain=0.9),
     "fsfl-target": Fsfl(sparsity="target"),
     "stc": Stc(density=0.2),
+    "qsgd": Qsgd(bucket=10),
+    "terngrad": TernGrad(),
+    "sign": Sign(),
+    "randk": RandK(density=0.3),
+    "randk-unbiased": RandK(density=0.3, unbiased=True, coder="fixed"),
 }
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from fedcomp.codecs.arrays import exact, exact_dtype, finite, read_presence, write_presence
 from fedcomp.codecs.base import Codec, Context, Mode, Symbols
-from fedcomp.codecs.coders import nothing
+from fedcomp.codecs.coders import Coding
 from fedcomp.codecs.lazy import LazySymbols
 from fedcomp.codecs.steps import Step, named, single
 from fedcomp.coding import quantise
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fedcomp.codecs.coders import Coding
     from fedcomp.tensors import Array, Tensors
 
 FINE_STEP = quantise.step_from_qp(-75)
@@ -92,6 +91,10 @@ class LevelCodec(Codec):
     def weight_step(self, context: Context) -> float:  # noqa: ARG002
         """Return the step of weights that both ends know beforehand, or 0."""
         return 0.0
+
+    def weight_shape(self, spec: TensorSpec) -> tuple[int, ...]:
+        """Return the shape of the levels of a weight tensor that is not all zero."""
+        return spec.shape
 
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Return `Levels` for floats, the values themselves for integers."""
@@ -159,7 +162,8 @@ class LevelCodec(Codec):
             flat = _fine(coding).sections(reader, {"": (sum(sizes),)})[""]()
             for spec, part in zip(fine, np.split(flat, np.cumsum(sizes)[:-1]), strict=True):
                 levels[spec.name] = partial(part.reshape, spec.shape)
-        levels |= coding.sections(reader, {s.name: s.shape for s in present if _is_hard(s)})
+        shapes = {s.name: self.weight_shape(s) for s in present if _is_hard(s)}
+        levels |= coding.sections(reader, shapes)
         reader.end()
         known = dict(zip((spec.name for spec in present), steps, strict=True))
 
@@ -229,8 +233,7 @@ def _is_hard(spec: TensorSpec) -> bool:
 
 def _fine(coding: Coding) -> Coding:
     """Return the coding of fine levels, whose values hardly repeat: no table of them pays."""
-    coder = "golomb" if coding.coder == "huffman" else coding.coder
-    return replace(coding, coder=coder, dependent=False, base=nothing)
+    return Coding("golomb" if coding.coder == "huffman" else coding.coder)
 
 
 def _read_filled(reader: Reader, floats: list[TensorSpec]) -> list[TensorSpec]:

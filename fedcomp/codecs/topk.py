@@ -82,7 +82,7 @@ def largest(flat: Array, density: float) -> Array:
     >>> largest(np.array([1.0, -5.0, 2.0, 0.5]), 0.5)
     array([ 0., -5.,  2.,  0.])
     """
-    count = max(1, int(np.ceil(round(density * flat.size, 6))))  # 0.07 · 100 is 7.000000000000001
+    count = kept_count(density, flat.size)
     if count >= flat.size:
         return flat
     sizes = np.abs(flat)
@@ -91,3 +91,14 @@ def largest(flat: Array, density: float) -> Array:
     ties = np.flatnonzero(sizes == threshold)
     keep[ties[: count - int(np.count_nonzero(keep))]] = True
     return np.where(keep, flat, flat.dtype.type(0))
+
+
+def kept_count(density: float, size: int) -> int:
+    """Return ⌈density · n⌉, at least 1 of what there is.
+
+    Examples
+    --------
+    >>> kept_count(0.07, 100), kept_count(0.01, 20)  # 0.07 · 100 is 7.000000000000001
+    (7, 1)
+    """
+    return min(size, max(1, int(np.ceil(round(density * size, 6)))))

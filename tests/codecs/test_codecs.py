@@ -12,7 +12,11 @@ from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
+from fedcomp.codecs.qsgd import Qsgd
+from fedcomp.codecs.randk import RandK
+from fedcomp.codecs.sign import Sign
 from fedcomp.codecs.stc import Stc
+from fedcomp.codecs.terngrad import TernGrad
 from fedcomp.codecs.topk import TopK
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import BitstreamError, CodecError, UnknownNameError
@@ -46,6 +50,15 @@ ALL = [
     Fsfl(sparsity="fixed", gain=0.0, temporal=True),
     Stc(density=0.2),
     Stc(coder="cabac"),
+    Qsgd(),
+    Qsgd(mode="absolute", s=1, bucket=None, coder="golomb"),
+    Qsgd(s=100, bucket=5, coder="huffman"),
+    TernGrad(),
+    TernGrad(clip=None, coder="fixed"),
+    Sign(),
+    Sign(coder="cabac"),
+    RandK(density=0.3),
+    RandK(density=0.5, unbiased=True, bits=3, coder="fixed"),
 ]
 
 
