@@ -52,14 +52,16 @@ class Fsfl(Recipe):
         from clients.local import train_locally
         from fedcomp.models.base import load_tensors
         from fedcomp.models.scaling import only, scales_of
+        from fedcomp.training.loop import evaluate
         from fedcomp.training.scale_training import train_scales
 
         scales = scales_of(work.module)
         weights = [p for n, p in work.module.named_parameters() if n not in scales]
-        loss = 0.0
-        with only(weights, work.module):
-            if any(weight.requires_grad for weight in weights):
+        if any(weight.requires_grad for weight in weights):
+            with only(weights, work.module):
                 loss = train_locally(work)
+        else:  # scale factors alone are trained
+            loss = evaluate(work.module, work.train, work.settings.train, task=work.task)["loss"]
         factors = [s.name for s in work.link.session.manifest.specs if s.kind is Kind.SCALE]
         trained = {n: value for n, value in work.tensors().items() if n not in factors}
         symbols, seen = work.link.quantise(trained)
