@@ -26,7 +26,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from fedcomp import seeds
 from fedcomp.errors import CodecError
@@ -71,6 +71,24 @@ class Context:
         return seeds.generator(self.seed, self.round, self.direction, self.client, tensor)
 
 
+class About(NamedTuple):
+    """A line of the table in this package's README.
+
+    Attributes
+    ----------
+    bias
+        What the mean of many decoded packets is: `exact` (each one is), `unbiased`, `biased`, and
+        where a setting decides, which.
+    cost
+        Work of the encoder for a tensor of n weights.
+    """
+
+    paper: str
+    formula: str
+    bias: str
+    cost: str
+
+
 @dataclass(frozen=True)
 class Codec(ABC):
     """A lossy step and a lossless one, under the name of its paper.
@@ -84,8 +102,18 @@ class Codec(ABC):
 
     name: ClassVar[str]
     modes: ClassVar[tuple[Mode, ...]]
+    about: ClassVar[About]
 
     mode: Mode
+
+    @property
+    def contracts(self) -> bool:
+        """Whether what is decoded is never farther from w than 0 is, on average.
+
+        With feedback that is sent in the end what is left out at first; without this property
+        feedback may grow without bound, so that `link.feedback=auto` leaves it off.
+        """
+        return True
 
     @property
     def uses_previous(self) -> bool:

@@ -104,13 +104,13 @@ class LevelCodec(Codec):
     def quantised(self, name: str, values: Array, context: Context) -> Array | Levels:
         """Quantise one tensor as its kind asks."""
         spec = context.manifest.by_name[name]
-        if not _is_float(spec):
+        if not is_float(spec):
             return exact(values, spec, self.mode)
         largest = float(np.abs(finite(name, values)).max(initial=0))
         if not largest:
             return Levels.zeros(values.shape)
         with named(name):
-            if _is_hard(spec):
+            if is_hard(spec):
                 return self.levels(name, values, context)
             step = single(max(self._known_step(spec, context), largest / 2**30))
             return Levels.of(quantise.uniform(values, step), step)
@@ -119,8 +119,8 @@ class LevelCodec(Codec):
         """Write the levels of the present tensors."""
         coding = self.coding(context)
         specs = [spec for spec in context.manifest.specs if spec.name in symbols]
-        whole = b"".join(little_endian(symbols[s.name]) for s in specs if not _is_float(s))
-        floats = [spec for spec in specs if _is_float(spec)]
+        whole = b"".join(little_endian(symbols[s.name]) for s in specs if not is_float(s))
+        floats = [spec for spec in specs if is_float(spec)]
         for spec in floats:
             symbols[spec.name].check(spec.name)
         filled = np.array([symbols[s.name].step != 0 for s in floats], bool)
@@ -128,8 +128,8 @@ class LevelCodec(Codec):
         steps = np.array([symbols[s.name].step for s in present], np.float32)
         known = np.array([self._known_step(s, context) for s in present], np.float32)
         agreed = np.array_equal(steps, known)
-        fine = [symbols[s.name].levels.reshape(-1) for s in present if not _is_hard(s)]
-        weights = {s.name: symbols[s.name].levels for s in present if _is_hard(s)}
+        fine = [symbols[s.name].levels.reshape(-1) for s in present if not is_hard(s)]
+        weights = {s.name: symbols[s.name].levels for s in present if is_hard(s)}
         packed = zlib.compress(whole, 9) if whole else b""
         return b"".join(
             (
@@ -151,18 +151,18 @@ class LevelCodec(Codec):
         reader = Reader(data)
         coding = self.coding(context)
         specs = [context.manifest.by_name[n] for n in read_presence(reader, context.manifest)]
-        floats = [spec for spec in specs if _is_float(spec)]
+        floats = [spec for spec in specs if is_float(spec)]
         present = _read_filled(reader, floats)
         steps = self._read_steps(reader, present, context)
-        whole = _read_exact(reader, [s for s in specs if not _is_float(s)], self.mode)
+        whole = _read_exact(reader, [s for s in specs if not is_float(s)], self.mode)
         levels: dict[str, Callable[[], NDArray[np.int32]]] = {}
-        fine = [spec for spec in present if not _is_hard(spec)]
+        fine = [spec for spec in present if not is_hard(spec)]
         if fine:
             sizes = [spec.size for spec in fine]
             flat = _fine(coding).sections(reader, {"": (sum(sizes),)})[""]()
             for spec, part in zip(fine, np.split(flat, np.cumsum(sizes)[:-1]), strict=True):
                 levels[spec.name] = partial(part.reshape, spec.shape)
-        shapes = {s.name: self.weight_shape(s) for s in present if _is_hard(s)}
+        shapes = {s.name: self.weight_shape(s) for s in present if is_hard(s)}
         levels |= coding.sections(reader, shapes)
         reader.end()
         known = dict(zip((spec.name for spec in present), steps, strict=True))
@@ -201,7 +201,7 @@ class LevelCodec(Codec):
         return out
 
     def _known_step(self, spec: TensorSpec, context: Context) -> float:
-        if _is_hard(spec):
+        if is_hard(spec):
             return self.weight_step(context)
         if spec.kind is Kind.BUFFER:  # feedback does not carry what statistics lose
             return min(self.fine_step, FINE_STEP)
@@ -223,11 +223,13 @@ class LevelCodec(Codec):
         return [float(step) for step in steps]
 
 
-def _is_float(spec: TensorSpec) -> bool:
+def is_float(spec: TensorSpec) -> bool:
+    """Tell whether a tensor is quantised; integers are sent exactly."""
     return np.dtype(spec.dtype).kind == "f"
 
 
-def _is_hard(spec: TensorSpec) -> bool:
+def is_hard(spec: TensorSpec) -> bool:
+    """Tell whether a float tensor is one of weights, which a codec treats hard."""
     return spec.kind is Kind.WEIGHT
 
 
