@@ -12,6 +12,7 @@ import numpy as np
 
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder
+from fedcomp.codecs.cossgd import CosSgd
 from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.levels import FINE_STEP
 from fedcomp.codecs.nnc import DeepCabac, Nnc
@@ -44,6 +45,8 @@ CODECS = {
     "qsgd": Qsgd(bucket=10),
     "terngrad": TernGrad(),
     "sign": Sign(),
+    "cossgd": CosSgd(),
+    "cossgd-stochastic": CosSgd(bits=4, rounding="stochastic", density=0.5, coder="fixed"),
     "randk": RandK(density=0.3),
     "randk-unbiased": RandK(density=0.3, unbiased=True, coder="fixed"),
 }

@@ -10,6 +10,7 @@ CODECS: Registry[type[Codec]] = Registry(
     {
         "none": "fedcomp.codecs.none:NoCompression",
         "cast": "fedcomp.codecs.cast:Cast",
+        "cossgd": "fedcomp.codecs.cossgd:CosSgd",
         "deepcabac": "fedcomp.codecs.nnc:DeepCabac",
         "fsfl": "fedcomp.codecs.fsfl:Fsfl",
         "nnc": "fedcomp.codecs.nnc:Nnc",

@@ -9,6 +9,7 @@ import torch
 from fedcomp.codecs import CODECS, Codec
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder
+from fedcomp.codecs.cossgd import CosSgd
 from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
@@ -57,6 +58,9 @@ ALL = [
     TernGrad(clip=None, coder="fixed"),
     Sign(),
     Sign(coder="cabac"),
+    CosSgd(),
+    CosSgd(mode="absolute", bits=4, rounding="stochastic", coder="deflate"),
+    CosSgd(bits=1, density=0.5, coder="fixed"),
     RandK(density=0.3),
     RandK(density=0.5, unbiased=True, bits=3, coder="fixed"),
 ]
