@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
+from fedcomp.building import build, build_codec, build_named
 from fedcomp.codecs import CODECS, Codec
 from fedcomp.conflicts import conflicts
 from fedcomp.data import DATASETS, PARTITIONS, DatasetSettings, Partition
-from fedcomp.errors import ConfigError, UnknownNameError, suggest
+from fedcomp.errors import ConfigError
 from fedcomp.link.settings import LinkSettings
 from fedcomp.methods import RECIPES, SERVER_STEPS, Recipe, StepSettings
 from fedcomp.models import MODELS, ModelSettings
@@ -137,91 +138,35 @@ def parse(config: Mapping[str, Any]) -> Settings:
     """Check a resolved configuration; raise one `ConfigError` with all that is wrong in it."""
     problems: list[str] = []
 
-    def attempt(path: str, cls: type[T], values: Mapping[str, Any]) -> T | None:
+    def attempt(make: Callable[..., T], *given: Any) -> T | None:
         try:
-            return build(cls, values, path)
+            return make(*given)
         except ConfigError as error:
             problems.extend(error.problems)
             return None
 
     general_names = [f.name for f in fields(General)]
-    general = attempt("", General, {k: config[k] for k in general_names if k in config})
+    given = {k: config[k] for k in general_names if k in config}
+    general = attempt(build, General, given, "")
     parts: dict[str, Any] = {}
     for key, needed in {**dict.fromkeys(GROUPS, "name"), **_PLAIN_GROUPS}.items():
         values = config.get(key)
         if not isinstance(values, Mapping) or not isinstance(values.get(needed, ""), str):
             problems.append(f"{key}: one option of this group has to be chosen; see fedcomp --help")
         elif key in GROUPS:
-            given = dict(values)
-            name = given.pop("name", "")
-            try:
-                parts[key] = attempt(key, GROUPS[key].get(name), given)
-            except (ConfigError, UnknownNameError) as error:
-                problems.append(f"{key}.name={name}: {error}")
+            make = build_codec if GROUPS[key] is CODECS else partial(build_named, GROUPS[key])
+            parts[key] = attempt(make, values, key)
         elif key == "strategy":
             options = dict(values)
             parts[key] = StrategySettings(options.pop("_target_", ""), options)
         else:
-            parts[key] = attempt(key, _PLAIN[key], values)
+            parts[key] = attempt(build, _PLAIN[key], values, key)
     if problems or general is None:
         raise ConfigError(problems)
+    parts |= {key: parts[key].over(general.rounds) for key in ("uplink", "downlink")}
     common = {name: getattr(general, name) for name in general_names}
     settings = Settings(**common, **parts)
     problems = conflicts(settings)
     if problems:
         raise ConfigError(problems)
     return settings
-
-
-def build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
-    """Make a settings dataclass of plain values, with the types and ranges it declares."""
-    known = {f.name for f in fields(cls) if f.init}  # type: ignore[arg-type]
-    problems = [
-        f"{_join(path, key)}={value}: the key is unknown{suggest(key, known)}"
-        for key, value in values.items()
-        if key not in known
-    ]
-    given = {key: value for key, value in values.items() if key in known}
-    problems += [
-        f"{_join(path, f.name)}: a value is missing"
-        for f in fields(cls)  # type: ignore[arg-type]
-        if f.init and f.default is MISSING and f.default_factory is MISSING and f.name not in given
-    ]
-    problems += [
-        f"{_join(path, key)}={value}: must be finite"
-        for key, value in given.items()
-        if isinstance(value, float) and not math.isfinite(value)
-    ]
-    adapter = TypeAdapter(cls)
-    try:
-        made = adapter.validate_json(json.dumps(given), strict=True)
-    except ValidationError as error:
-        found: dict[str, list[str]] = {}
-        for detail in error.errors(include_url=False):
-            if detail["type"] == "missing":
-                continue
-            key = _key(cls, detail["loc"])
-            if detail["type"] == "value_error":
-                problems.append(f"{_join(path, key)}: {detail['ctx']['error']}")
-                continue
-            given_text = f"{_join(path, key)}={_shown(detail['input'])}"
-            found.setdefault(given_text, []).append(detail["msg"])
-        problems += [f"{text}: {', or '.join(reasons)}" for text, reasons in found.items()]
-    if problems:
-        raise ConfigError(problems)
-    return made
-
-
-def _key(cls: type[Any], place: tuple[int | str, ...]) -> str:
-    """Return where a value stands; pydantic also names the alternatives of a type."""
-    annotation = next((f.type for f in fields(cls) if (f.name,) == place[:1]), "")
-    alternatives = "|" in str(annotation) and "tuple" not in str(annotation)
-    return ".".join(str(part) for part in (place[:1] if alternatives else place))
-
-
-def _join(path: str, key: str) -> str:
-    return ".".join(part for part in (path, key) if part)
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -131,6 +131,8 @@ class Compressed:
         }
         tensors, found = self._aggregate(number, replies)
         del replies
+        if keys.TRAIN_LOSS in found:
+            self._link.observe(found[keys.TRAIN_LOSS])
         model = join(tensors, exchange, examples, self._link.exact)
         del tensors
         model, side = self._step.after_aggregate(model, exchange.side, found, number)

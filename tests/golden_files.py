@@ -15,6 +15,7 @@ from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.cossgd import CosSgd
 from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.levels import FINE_STEP
+from fedcomp.codecs.linear import Linear
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.qsgd import Qsgd
@@ -40,6 +41,7 @@ CODECS = {
     "nnc-dependent": Nnc(quantiser="dependent"),
     "deepcabac": DeepCabac(),
     "fsfl": Fsfl(step=2.0**-12, fine_step=FINE_STEP, sparsity="threshold", gain=0.9),
+    "linear": Linear(rounding="nearest"),
     "fsfl-target": Fsfl(sparsity="target"),
     "stc": Stc(density=0.2),
     "qsgd": Qsgd(bucket=10),

@@ -12,6 +12,8 @@ CODECS: Registry[type[Codec]] = Registry(
         "cast": "fedcomp.codecs.cast:Cast",
         "cossgd": "fedcomp.codecs.cossgd:CosSgd",
         "deepcabac": "fedcomp.codecs.nnc:DeepCabac",
+        "linear": "fedcomp.codecs.linear:Linear",
+        "mixed": "fedcomp.codecs.mixed:Mixed",
         "fsfl": "fedcomp.codecs.fsfl:Fsfl",
         "nnc": "fedcomp.codecs.nnc:Nnc",
         "qsgd": "fedcomp.codecs.qsgd:Qsgd",

@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -56,6 +56,9 @@ class Context:
         The model that the receiver holds.
     previous
         The symbols of the last acknowledged packet of the same link and direction.
+    plateaus
+        How often the training loss has stopped falling, as the sender of an adaptive schedule was
+        told; its packets say what came of it.
     """
 
     manifest: Manifest
@@ -65,6 +68,7 @@ class Context:
     client: str = ""
     reference: Tensors | None = field(default=None, repr=False)
     previous: Mapping[str, Any] | None = field(default=None, repr=False)
+    plateaus: int = 0
 
     def generator(self, tensor: str) -> np.random.Generator:
         """Return the random generator that both ends use for this tensor."""
@@ -115,10 +119,19 @@ class Codec(ABC):
         """
         return True
 
+    def over(self, rounds: int) -> Codec:  # noqa: ARG002
+        """Return this codec for a run of so many rounds; a schedule looks at them."""
+        return self
+
     @property
     def uses_previous(self) -> bool:
         """Whether packets refer to `Context.previous`; such a codec packs without a context too."""
         return False
+
+    @property
+    def patience(self) -> int | None:
+        """How many rounds without a lower loss count as a plateau, if the codec wants to know."""
+        return None
 
     @property
     def uses_importance(self) -> bool:
@@ -176,5 +189,13 @@ class Codec(ABC):
     @cached_property
     def id(self) -> bytes:
         """A hash of name and settings; equal on both ends iff the bytes mean the same."""
-        text = json.dumps([self.name, asdict(self)], sort_keys=True)
+        text = json.dumps(_named(self), sort_keys=True)
         return hashlib.sha256(text.encode()).digest()[:CODEC_ID_BYTES]
+
+
+def _named(value: Any) -> Any:
+    """Return settings as values for JSON, those of a codec within another one with its name."""
+    if is_dataclass(value):
+        found = {f.name: _named(getattr(value, f.name)) for f in fields(value)}
+        return [value.name, found] if isinstance(value, Codec) else found
+    return [_named(part) for part in value] if isinstance(value, tuple) else value

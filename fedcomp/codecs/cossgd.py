@@ -15,14 +15,13 @@ from fedcomp.codecs.coders import Coder, Coding  # noqa: TC001  for the settings
 from fedcomp.codecs.midrise import MidriseCoding, signed
 from fedcomp.codecs.numbered import Numbered, NumberedCodec
 from fedcomp.codecs.randk import positions
+from fedcomp.codecs.sine import sine
 from fedcomp.codecs.steps import single
 from fedcomp.codecs.stochastic import rounded
 from fedcomp.codecs.topk import kept_count
 from fedcomp.coding import quantise
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from fedcomp.codecs.base import Context
     from fedcomp.tensors import Array, TensorSpec
 
@@ -140,18 +139,3 @@ class CosSgd(NumberedCodec):
         """Return ‖w‖ as it travels."""
         single(float(np.abs(values).max()))  # refuses what has no square
         return single(float(np.sqrt(np.square(values, dtype=np.float64).sum())))
-
-
-def sine(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return sin x for |x| ≤ π/2, the same to the bit everywhere: a Taylor series of × and +.
-
-    Examples
-    --------
-    >>> sine(np.array([0.0, np.pi / 6, np.pi / 2])).round(15).tolist()
-    [0.0, 0.5, 1.0]
-    """
-    squares = angles * angles
-    total = np.ones_like(angles)
-    for k in range(21, 1, -2):
-        total = 1.0 - total * squares / (k * (k - 1))
-    return angles * total

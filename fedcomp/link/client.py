@@ -72,10 +72,12 @@ class ClientLink:
         self._initial = initial
         self._state = ClientState()
         self._previous: Mapping[str, Any] | None = None
+        self._plateaus = 0
 
     def open(self, blob: bytes, fields: Downlink, round_number: int) -> None:
         """Apply a downlink message; `LinkError` means that a keyframe is needed."""
         self.round = round_number
+        self._plateaus = fields.plateaus
         with self._store.locked(self.site):
             self._open(blob, fields)
 
@@ -172,7 +174,9 @@ class ClientLink:
             residual = self.residual | feedback.left_over(target, lost)
             kept = feedback.stored(residual, self.session.link)
             state = replace(state, residual=Part(kept))
-        symbols = pack_alone(update.symbols, self.session) if codec.uses_previous else b""
+        symbols = b""
+        if codec.uses_previous:
+            symbols = pack_alone(update.symbols, self.session, self.round)
         previous = state.previous.exchange if self._previous is not None else NO_EXCHANGE
         pending = Pending(state.exchange, blob, previous, note, symbols, Part(lost))
         return replace(state, pending=pending)
@@ -192,7 +196,7 @@ class ClientLink:
 
     def _context(self) -> Context:
         models = self.received, self.site, self._previous
-        return self.session.context("uplink", self.round, *models)
+        return self.session.context("uplink", self.round, *models, self._plateaus)
 
     def _stored(self) -> ClientState:
         """Return the state of this site unless it is one of another model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from fedcomp.link.received import Received
     from fedcomp.link.session import Session
     from fedcomp.tensors import Tensors
+
+_ROUND = struct.Struct("<I")
 
 
 class SentSymbols:
@@ -49,7 +52,7 @@ class SentSymbols:
         if not session.uplink.uses_previous:
             return
         self._drop(site)
-        payload = pack_alone(reply.unpack(), session)
+        payload = pack_alone(reply.unpack(), session, reply.round)
         self._kept[site] = exchange, payload
         self._bytes += len(payload)
         while self._bytes > self._max_bytes:
@@ -71,11 +74,14 @@ class SentSymbols:
         self._bytes -= len(self._kept.pop(site, (b"", b""))[1])
 
 
-def pack_alone(symbols: Symbols, session: Session) -> bytes:
-    """Return symbols as bytes that need nothing but the manifest."""
-    return session.uplink.pack(symbols, session.context("uplink", 0, {}))
+def pack_alone(symbols: Symbols, session: Session, round_number: int) -> bytes:
+    """Return symbols of a round as bytes that need nothing but the manifest."""
+    context = session.context("uplink", round_number, {})
+    return _ROUND.pack(round_number) + session.uplink.pack(symbols, context)
 
 
 def unpack_alone(payload: bytes, session: Session) -> Mapping[str, Any]:
     """Read what `pack_alone` wrote, tensors when they are looked up."""
-    return session.uplink.lazy(payload, session.context("uplink", 0, {}))
+    (round_number,) = _ROUND.unpack_from(payload)
+    context = session.context("uplink", round_number, {})
+    return session.uplink.lazy(payload[_ROUND.size :], context)

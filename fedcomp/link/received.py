@@ -48,6 +48,7 @@ class Received:
         public: Tensors,
     ) -> None:
         self.payload_bytes = len(payload)
+        self.round = context.round
         self.side: Tensors = {}
         self.side_bytes = 0
         self.moved = 0

@@ -17,6 +17,7 @@ import numpy as np
 
 from fedcomp.errors import BitstreamError, DivergedError
 from fedcomp.link.broadcast import Broadcast, Sent
+from fedcomp.link.plateau import Plateau
 from fedcomp.link.previous import SentSymbols
 from fedcomp.link.rate import Rate, all_moved
 from fedcomp.link.received import Received
@@ -66,6 +67,7 @@ class ServerLink:
         self._holds: dict[str, bytes] = {}
         self._used: dict[str, bytes] = {}
         self._previous = SentSymbols(session.link.history_bytes)
+        self._plateaus = Plateau.of(session.uplink), Plateau.of(session.downlink)
         self.rate: Rate | None = None
 
     def begin(self) -> None:
@@ -80,7 +82,8 @@ class ServerLink:
         self._asked.add(site)
         held = self._holds.get(site, self._initial_version)
         used = self._used.get(site, NO_EXCHANGE)
-        fields = Downlink(self._exchange, used, self._previous.exchange(site))
+        previous, (uplink, _) = self._previous.exchange(site), self._plateaus
+        fields = Downlink(self._exchange, used, previous, uplink.count if uplink else 0)
         return self.broadcast.message(held, side=side), fields
 
     def forget(self, site: str) -> None:
@@ -124,6 +127,11 @@ class ServerLink:
             )
             raise DivergedError(msg)
 
+    def observe(self, loss: float) -> None:
+        """Take up the training loss of a round, which adaptive schedules follow."""
+        for plateau in filter(None, self._plateaus):
+            plateau.observe(loss)
+
     def publish(
         self, model: Tensors, round_number: int, used: Iterable[str], side: Tensors | None = None
     ) -> None:
@@ -132,7 +140,9 @@ class ServerLink:
         self._acknowledge(used)
         codec = self.session.downlink
         reference = self.public if codec.mode == "delta" else {}  # else the packet stands alone
-        context = self.session.context("downlink", round_number, reference)
+        _, plateau = self._plateaus
+        count = plateau.count if plateau else 0
+        context = self.session.context("downlink", round_number, reference, plateaus=count)
         self.exact = read_only(model)  # lets go of the old one before the new version is built
         symbols, public = lossy(codec, model, reference, context)
         changed = all_moved(self.session.manifest, self.public, public)
@@ -159,6 +169,7 @@ class ServerLink:
             "holds": {site: version.hex() for site, version in self._holds.items()},
             "used": {site: exchange.hex() for site, exchange in self._used.items()},
             "previous": exchanges,
+            "plateaus": [plateau.save() if plateau else [] for plateau in self._plateaus],
         }
 
     def load(self, arrays: Tensors, values: dict[str, Any]) -> None:
@@ -175,6 +186,9 @@ class ServerLink:
         self._holds = {site: bytes.fromhex(text) for site, text in values["holds"].items()}
         self._used = {site: bytes.fromhex(text) for site, text in values["used"].items()}
         self._previous.load(arrays, values["previous"])
+        for plateau, saved in zip(self._plateaus, values["plateaus"], strict=True):
+            if plateau:
+                plateau.load(saved)
 
     def _acknowledge(self, used: Iterable[str]) -> None:
         """Note whose replies are in the new version: only those are acked."""

@@ -51,7 +51,7 @@ class Session:
     def feedback(self) -> bool:
         """Whether clients keep what their codec leaves out."""
         if self.link.feedback == "auto":
-            return self.uplink.mode == "delta"
+            return self.uplink.mode == "delta" and self.uplink.contracts
         return self.link.feedback
 
     def context(
@@ -61,11 +61,11 @@ class Session:
         reference: Tensors,
         client: str = "",
         previous: Mapping[str, Any] | None = None,
+        plateaus: int = 0,
     ) -> Context:
         """Return the context of one packet."""
-        return Context(
-            self.manifest, self.seed, round_number, direction, client, reference, previous
-        )
+        models = reference, previous
+        return Context(self.manifest, self.seed, round_number, direction, client, *models, plateaus)
 
     def check(self, packet: Packet, *codecs: Codec) -> None:
         """Raise unless the packet belongs to this session and was written by one of `codecs`."""

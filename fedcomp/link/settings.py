@@ -19,7 +19,8 @@ class LinkSettings:
         stop the run where it is not.
     feedback
         Whether clients keep what their codec left out and add it next time; `auto`: wherever the
-        uplink sends differences.
+        uplink sends differences by a codec that never moves away from them (`Codec.contracts`);
+        with others what is kept may grow without bound.
     feedback_dtype
         How it is stored; `float16` halves the space and rounds.
     feedback_decay

@@ -20,11 +20,14 @@ class Downlink:
         The client's last exchange whose reply the server used (its ack).
     previous
         The exchange whose symbols the server still has for `Context.previous`.
+    plateaus
+        How often the training loss has stopped falling, for adaptive schedules of the uplink.
     """
 
     exchange: bytes
     used: bytes = NO_EXCHANGE
     previous: bytes = NO_EXCHANGE
+    plateaus: int = 0
 
 
 @dataclass(frozen=True, slots=True)

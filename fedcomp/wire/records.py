@@ -107,6 +107,7 @@ def downlink_record(fields: Downlink, round_number: int) -> ConfigRecord:
             keys.EXCHANGE: fields.exchange,
             keys.USED: fields.used,
             keys.PREVIOUS: fields.previous,
+            keys.PLATEAUS: fields.plateaus,
         }
     )
 
@@ -114,11 +115,12 @@ def downlink_record(fields: Downlink, round_number: int) -> ConfigRecord:
 def downlink_fields(record: ConfigRecord) -> tuple[Downlink, int]:
     """Read what `downlink_record` wrote."""
     names = (keys.EXCHANGE, keys.USED, keys.PREVIOUS)
-    number = record.get(keys.ROUND_FIELD)
-    if not isinstance(number, int):
-        msg = f"the message names the round {number!r}"
+    number, plateaus = record.get(keys.ROUND_FIELD), record.get(keys.PLATEAUS)
+    if not (isinstance(number, int) and isinstance(plateaus, int) and plateaus >= 0):
+        msg = f"the message names the round {number!r} and {plateaus!r} plateaus"
         raise BitstreamError(msg)
-    return Downlink(*(_bytes(record, name, EXCHANGE_BYTES) for name in names)), number
+    exchange, used, previous = (_bytes(record, name, EXCHANGE_BYTES) for name in names)
+    return Downlink(exchange, used, previous, plateaus), number
 
 
 def reply_record(fields: Reply) -> ConfigRecord:

@@ -11,10 +11,14 @@ from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.cossgd import CosSgd
 from fedcomp.codecs.fsfl import Fsfl
+from fedcomp.codecs.linear import Linear
+from fedcomp.codecs.mixed import Mixed, Part
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.qsgd import Qsgd
 from fedcomp.codecs.randk import RandK
+from fedcomp.codecs.schedule import Schedule
+from fedcomp.codecs.scheduled import Scheduled
 from fedcomp.codecs.sign import Sign
 from fedcomp.codecs.stc import Stc
 from fedcomp.codecs.terngrad import TernGrad
@@ -61,6 +65,13 @@ ALL = [
     CosSgd(),
     CosSgd(mode="absolute", bits=4, rounding="stochastic", coder="deflate"),
     CosSgd(bits=1, density=0.5, coder="fixed"),
+    Linear(),
+    Linear(mode="absolute", bits=8, clip=0.1, rounding="nearest", coder="huffman"),
+    Linear(bits=1, rotation="hadamard", coder="fixed"),
+    Mixed("delta", (Part("conv", Stc(density=0.2)), Part("weight", Qsgd())), Uniform()),
+    Mixed("absolute", (Part("double|scalar", Cast(mode="absolute")),), NoCompression()),
+    Scheduled.of(Uniform(), Schedule("bits", "linear", 8, 2, rounds=9)),
+    Scheduled.of(Qsgd(coder="golomb"), Schedule("s", "adaptive", 1, 7, every=2)),
     RandK(density=0.3),
     RandK(density=0.5, unbiased=True, bits=3, coder="fixed"),
 ]

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from fedcomp.building import build
 from fedcomp.codecs.cossgd import CosSgd
 from fedcomp.codecs.levels import Levels
 from fedcomp.codecs.numbered import Numbered
 from fedcomp.errors import BitstreamError, CodecError, ConfigError
-from fedcomp.settings import build
 from fedcomp.tensors import Array
 from tests.common import context_for
 

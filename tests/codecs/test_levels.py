@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fedcomp.building import build
 from fedcomp.codecs.base import Codec
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder, Coding
@@ -19,7 +20,6 @@ from fedcomp.codecs.uniform import Uniform
 from fedcomp.coding import nnc, quantise, quantise_rate
 from fedcomp.coding.reader import Reader
 from fedcomp.errors import BitstreamError, CodecError, ConfigError
-from fedcomp.settings import build
 from fedcomp.tensors import Tensors
 from tests.common import context_for
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fedcomp.building import build
 from fedcomp.codecs.numbered import Numbered
 from fedcomp.codecs.qsgd import Qsgd
 from fedcomp.errors import BitstreamError, CodecError, ConfigError
-from fedcomp.settings import build
 from tests.common import context_for
 
 RNG = np.random.default_rng(3)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedcomp.building import build
 from fedcomp.codecs import randk
 from fedcomp.codecs.coders import Coding
 from fedcomp.codecs.randk import RandK, positions
 from fedcomp.codecs.topk import kept_count
 from fedcomp.errors import BitstreamError, ConfigError
-from fedcomp.settings import build
 from fedcomp.tensors import Array
 from tests.common import context_for
 

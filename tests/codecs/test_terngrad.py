@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fedcomp.building import build
 from fedcomp.codecs.terngrad import TernGrad
 from fedcomp.errors import CodecError, ConfigError
-from fedcomp.settings import build
 from fedcomp.tensors import Array
 from tests.common import context_for
 

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedcomp.building import build
 from fedcomp.config import compose_config
 from fedcomp.data.log_mel import FLOOR, LogMel, mel, mel_filters
 from fedcomp.data.speech_commands import SpeechCommands
@@ -21,7 +22,7 @@ from fedcomp.data.speech_files import in_test_part
 from fedcomp.data.speech_twelve import CLASSES, WORDS
 from fedcomp.data.wav import read_wav
 from fedcomp.errors import ConfigError, DataError
-from fedcomp.settings import build, parse
+from fedcomp.settings import parse
 from fedcomp.tensors import Array
 
 RATE = 4000

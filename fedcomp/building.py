@@ -1,0 +1,181 @@
+"""Settings dataclasses out of plain values, with every wrong value named."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from fedcomp.codecs import CODECS, Codec
+from fedcomp.codecs.mixed import Mixed, Part
+from fedcomp.codecs.schedule import Schedule
+from fedcomp.codecs.scheduled import Scheduled
+from fedcomp.errors import ConfigError, UnknownNameError, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fedcomp.registry import Registry
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
+    """Make a settings dataclass of plain values, with the types and ranges it declares."""
+    known = {f.name for f in fields(cls) if f.init}  # type: ignore[arg-type]
+    problems = [
+        f"{_join(path, key)}={value}: the key is unknown{suggest(key, known)}"
+        for key, value in values.items()
+        if key not in known
+    ]
+    given = {key: value for key, value in values.items() if key in known}
+    problems += [
+        f"{_join(path, f.name)}: a value is missing"
+        for f in fields(cls)  # type: ignore[arg-type]
+        if f.init and f.default is MISSING and f.default_factory is MISSING and f.name not in given
+    ]
+    problems += [
+        f"{_join(path, key)}={value}: must be finite"
+        for key, value in given.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
+    adapter = TypeAdapter(cls)
+    try:
+        made = adapter.validate_json(json.dumps(given), strict=True)
+    except ValidationError as error:
+        found: dict[str, list[str]] = {}
+        for detail in error.errors(include_url=False):
+            if detail["type"] == "missing":
+                continue
+            key = _key(cls, detail["loc"])
+            if detail["type"] == "value_error":
+                problems.append(f"{_join(path, key)}: {detail['ctx']['error']}")
+                continue
+            given_text = f"{_join(path, key)}={_shown(detail['input'])}"
+            found.setdefault(given_text, []).append(detail["msg"])
+        problems += [f"{text}: {', or '.join(reasons)}" for text, reasons in found.items()]
+    if problems:
+        raise ConfigError(problems)
+    return made
+
+
+def build_named(registry: Registry[type[T]], values: Mapping[str, Any], path: str) -> T:
+    """Make the component of a registry that `name` says, with the other values."""
+    rest = dict(values)
+    return build(_find(registry, str(rest.pop("name", "")), path), rest, path)
+
+
+def _find(registry: Registry[T], name: str, path: str) -> T:
+    try:
+        return registry.get(name)
+    except UnknownNameError as error:
+        msg = f"{path}.name={name}: {error}"
+        raise ConfigError(msg) from error
+
+
+def build_codec(given: Any, path: str) -> Codec:
+    """Make a codec of its name and settings; its `schedule`, and codecs within it, are made, too.
+
+    A name alone stands for a codec with the default settings.
+    """
+    if not isinstance(given, str | dict):
+        msg = f"{path}={_shown(given)}: is to be a codec: its name, or a name and settings"
+        raise ConfigError(msg)
+    values = {"name": given} if isinstance(given, str) else dict(given)
+    name, schedule = str(values.pop("name", "")), values.pop("schedule", None)
+    cls = _find(CODECS, name, path)
+    codec = _build_mixed(values, path) if cls is Mixed else build(cls, values, path)
+    if schedule is None or (isinstance(schedule, dict) and not _says_something(schedule)):
+        return codec
+    return _build_scheduled(codec, values, schedule, f"{path}.schedule")
+
+
+def _says_something(schedule: Mapping[str, Any]) -> bool:
+    return any(value is not None for key, value in schedule.items() if key != "shape")
+
+
+def _build_mixed(values: Mapping[str, Any], path: str) -> Mixed:
+    """Make the codecs within a codec; they have its mode unless they say otherwise."""
+    mode, parts = values.get("mode", "delta"), values.get("parts", [])
+    problems = [
+        f"{path}.{key}={_shown(values[key])}: the key is unknown"
+        for key in values.keys() - {f.name for f in fields(Mixed)}
+    ]
+
+    def attempt(make: Callable[..., T], *given: Any, **named: Any) -> T | None:
+        try:
+            return make(*given, **named)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return None
+
+    def inner(given: Any, place: str) -> Codec | None:
+        named = {"name": given} if isinstance(given, str) else given
+        whole = {"mode": mode, **named} if isinstance(named, dict) else named
+        return attempt(build_codec, whole, place)
+
+    made: list[Part | None] = []
+    for at, part in enumerate(parts if isinstance(parts, list) else [parts]):
+        place = f"{path}.parts.{at}"
+        if not isinstance(part, dict) or part.keys() != {"tensors", "codec"}:
+            problems.append(f"{place}={_shown(part)}: is to have the keys tensors and codec")
+            continue
+        codec = inner(part["codec"], f"{place}.codec")
+        made += [attempt(_checked, Part, place, tensors=str(part["tensors"]), codec=codec)]
+    otherwise = inner(values.get("otherwise"), f"{path}.otherwise")
+    if problems:
+        raise ConfigError(problems)
+    return _checked(Mixed, path, mode=mode, parts=tuple(made), otherwise=otherwise)
+
+
+def _build_scheduled(codec: Codec, values: Mapping[str, Any], schedule: Any, path: str) -> Codec:
+    """Put a setting of a codec on a schedule, whose both ends must be allowed values."""
+    if not isinstance(schedule, dict):
+        msg = f"{path}={_shown(schedule)}: has keys such as key, shape, start and end"
+        raise ConfigError(msg)
+    made = build(Schedule, schedule, path)
+    numbers = {
+        f.name
+        for f in fields(codec)
+        if isinstance(value := getattr(codec, f.name), int | float) and not isinstance(value, bool)
+    }
+    if made.key not in numbers:
+        hint = suggest(made.key, numbers)
+        msg = f"{path}.key={made.key}: codec {codec.name} has no such number{hint}"
+        raise ConfigError(msg)
+    problems = []
+    for end in (made.start, made.start if made.end is None else made.end):
+        value = int(end) if isinstance(getattr(codec, made.key), int) and end == int(end) else end
+        try:
+            build(type(codec), {**values, made.key: value}, path)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+    return Scheduled.of(codec, made)
+
+
+def _checked(cls: type[T], path: str, **values: Any) -> T:
+    try:
+        return cls(**values)
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ConfigError(msg) from error
+
+
+def _key(cls: type[Any], place: tuple[int | str, ...]) -> str:
+    """Return where a value stands; pydantic also names the alternatives of a type."""
+    annotation = next((f.type for f in fields(cls) if (f.name,) == place[:1]), "")
+    alternatives = "|" in str(annotation) and "tuple" not in str(annotation)
+    return ".".join(str(part) for part in (place[:1] if alternatives else place))
+
+
+def _join(path: str, key: str) -> str:
+    return ".".join(part for part in (path, key) if part)
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,103 @@
+"""A codec's setting as a function of the round: bits, density, step or any other number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt
+
+from fedcomp.codecs.sine import sine
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """v(t) from `start` in round 1 to `end` in round T; x = (t − 1) / (T − 1).
+
+    Parameters
+    ----------
+    key
+        The codec's setting that changes; whole numbers stay whole.
+    shape
+        `constant`: start.  `linear`: start + (end − start)·x.  `cosine`: end + (start − end)·
+        (1 + cos πx) / 2.  `cubic`: end + (start − end)·(1 − x)³.  `doubling`: twice the value, or
+        half of it where end < start, after each `every` rounds, up to `end`.  `adaptive`: the same
+        after each `every` rounds in which the training loss did not fall below its least.
+    rounds
+        T; null: all rounds of the run.
+
+    Examples
+    --------
+    >>> cubic = Schedule("density", "cubic", 0.5, 0.05, rounds=1001)
+    >>> [round(cubic.at_round(t), 3) for t in (1, 101, 251, 501, 1001)]
+    [0.5, 0.378, 0.24, 0.106, 0.05]
+    """
+
+    key: str
+    shape: Literal["constant", "linear", "cosine", "cubic", "doubling", "adaptive"]
+    start: Annotated[float, Gt(0)]
+    end: Annotated[float, Gt(0)] | None = None
+    rounds: Annotated[int, Ge(1)] | None = None
+    every: Annotated[int, Ge(1)] | None = None
+
+    def __post_init__(self) -> None:
+        doubles = self.shape in ("doubling", "adaptive")
+        wanted = {
+            "end": self.shape != "constant",
+            "every": doubles,
+            "rounds": None if self.needs_rounds else False,
+        }
+        for name, needed in wanted.items():
+            given = getattr(self, name) is not None
+            if needed is not None and given != needed:
+                asked = "is needed" if needed else "means nothing"
+                msg = f"{name} {asked} where shape={self.shape}"
+                raise ValueError(msg)
+
+    @property
+    def needs_rounds(self) -> bool:
+        """Whether the value follows from the share of the rounds that have passed."""
+        return self.shape in ("linear", "cosine", "cubic")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the value depends on the losses and not on the round."""
+        return self.shape == "adaptive"
+
+    @property
+    def doublings(self) -> int:
+        """How many times the value changes under `doubling` and `adaptive`."""
+        assert self.end is not None  # noqa: S101  see __post_init__
+        least, most = sorted((self.start, self.end))
+        count = 0
+        while least < most:
+            least, count = least * 2, count + 1
+        return count
+
+    def at_round(self, number: int) -> float:
+        """Return the value in a round; 1 is the first."""
+        if self.shape == "doubling":
+            assert self.every is not None  # noqa: S101
+            return self.after(max(number - 1, 0) // self.every)
+        if self.end is None or self.shape == "adaptive":
+            return self.start
+        assert self.rounds is not None  # noqa: S101  see `Codec.over`
+        x = min(max((number - 1) / max(self.rounds - 1, 1), 0.0), 1.0)
+        share = x
+        if self.shape == "cubic":
+            share = 1 - (1 - x) * (1 - x) * (1 - x)
+        elif self.shape == "cosine":
+            half = float(sine(np.array(math.pi / 2 * x)))
+            share = half * half
+        least, most = sorted((self.start, self.end))
+        return min(max(self.start + (self.end - self.start) * share, least), most)
+
+    def after(self, doublings: int) -> float:
+        """Return the value after so many doublings or halvings."""
+        assert self.end is not None  # noqa: S101
+        doublings = min(doublings, self.doublings)
+        if self.end < self.start:
+            return max(self.start / 2.0**doublings, self.end)
+        return min(self.start * 2.0**doublings, self.end)
