@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedcomp.wire.keys import TRAIN_LOSS
+
 if TYPE_CHECKING:
     from fedcomp.settings import Settings
 
@@ -18,6 +20,11 @@ def conflicts(settings: Settings) -> list[str]:
             problems.append(
                 f"{key}.mode={codec.mode}: codec {codec.name} works in mode"
                 f" {' or '.join(codec.modes)} only"
+            )
+        if codec.patience is not None and TRAIN_LOSS not in settings.recipe.reports:
+            problems.append(
+                f"{key}.schedule.shape=adaptive: recipe={settings.recipe.name} reports no"
+                f" {TRAIN_LOSS} to follow; choose another shape"
             )
     problems += _link_conflicts(settings)
     if settings.train.device == "cuda" and getattr(settings.engine, "gpus_per_client", None) == 0:
@@ -52,7 +59,7 @@ def _link_conflicts(settings: Settings) -> list[str]:
     if "ClientSide" in settings.strategy.target:
         why = (
             "feedback adds what earlier rounds left out to the clipped update"
-            if feedback is True or (feedback == "auto" and uplink.mode == "delta")
+            if settings.link.feedback_with(uplink)
             else "compression changes an update after it was clipped"
         )
         problems.append(

@@ -50,9 +50,7 @@ class Session:
     @property
     def feedback(self) -> bool:
         """Whether clients keep what their codec leaves out."""
-        if self.link.feedback == "auto":
-            return self.uplink.mode == "delta" and self.uplink.contracts
-        return self.link.feedback
+        return self.link.feedback_with(self.uplink)
 
     def context(
         self,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
+
+if TYPE_CHECKING:
+    from fedcomp.codecs.base import Codec
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,9 @@ class LinkSettings:
     max_update_norm: Annotated[float, Gt(0)] | None = None
     history_bytes: Annotated[int, Ge(0)] = 64_000_000
     history_versions: Annotated[int, Ge(1)] = 100
+
+    def feedback_with(self, uplink: Codec) -> bool:
+        """Tell whether clients keep what this codec leaves out."""
+        if self.feedback == "auto":
+            return uplink.mode == "delta" and uplink.contracts
+        return self.feedback

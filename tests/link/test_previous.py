@@ -126,7 +126,7 @@ def symbols(seed: int, share: float) -> Any:
 
 
 SYMBOLS = [symbols(seed, seed / 8) for seed in range(8)]
-PACKED = [pack_alone(one, agreed()) for one in SYMBOLS]
+PACKED = [pack_alone(one, agreed(), 3) for one in SYMBOLS]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 7))), st.integers(0, 6000))
@@ -141,7 +141,7 @@ def test_what_was_unused_for_longest_goes_first_and_no_byte_is_counted_twice(
             arrays, exchanges = found.save()
             found = SentSymbols(most)
             found.load({f"previous.{s}": data for s, data in arrays.items()}, exchanges)
-        reply: Any = SimpleNamespace(unpack=lambda which=which: SYMBOLS[which])
+        reply: Any = SimpleNamespace(unpack=lambda which=which: SYMBOLS[which], round=3)
         found.keep(site, exchange, reply, of)
         expected.pop(site, None)
         expected[site] = exchange, which
@@ -153,7 +153,7 @@ def test_what_was_unused_for_longest_goes_first_and_no_byte_is_counted_twice(
     for site, (exchange, which) in expected.items():
         lazy = found.symbols(site, exchange, of)
         assert lazy is not None
-        assert pack_alone(dict(lazy), of) == PACKED[which]
+        assert pack_alone(dict(lazy), of, 3) == PACKED[which]
 
 
 def test_codecs_that_refer_to_nothing_keep_nothing() -> None:
