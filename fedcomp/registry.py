@@ -21,6 +21,11 @@ class Registry(Generic[T]):
     builtin
         Name to "module:attribute"; strings, so that a heavy module loads only when used.
 
+    Attributes
+    ----------
+    builtin
+        The names that come with the project.
+
     Examples
     --------
     >>> numbers = Registry("number", {"pi": "math:pi"})
@@ -30,6 +35,7 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, builtin: dict[str, str]) -> None:
         self.kind = kind
+        self.builtin = tuple(sorted(builtin))
         self._entries: dict[str, str | T] = dict(builtin)
         self._entry_points_read = False
 

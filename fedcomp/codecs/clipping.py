@@ -19,7 +19,8 @@ def largest_kept(values: Array, share: float) -> float:
     >>> largest_kept(values, 0.0), largest_kept(values, 0.25), largest_kept(values, 0.24)
     (9.0, 3.0, 9.0)
     """
-    sizes = np.abs(values[values != 0])
+    whole = np.count_nonzero(values) == values.size
+    sizes = np.abs(values.reshape(-1) if whole else values[values != 0])
     dropped = int(share * sizes.size)
     at = sizes.size - 1 - dropped
     return float(np.partition(sizes, at)[at]) if dropped else float(sizes.max())

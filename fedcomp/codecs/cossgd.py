@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -12,14 +12,14 @@ from annotated_types import Ge, Gt, Le, Lt
 from fedcomp.codecs.base import About
 from fedcomp.codecs.clipping import largest_kept
 from fedcomp.codecs.coders import Coder, Coding  # noqa: TC001  for the settings
-from fedcomp.codecs.midrise import MidriseCoding, signed
+from fedcomp.codecs.midrise import MidriseCoding
 from fedcomp.codecs.numbered import Numbered, NumberedCodec
 from fedcomp.codecs.randk import positions
 from fedcomp.codecs.sine import sine
 from fedcomp.codecs.steps import single
-from fedcomp.codecs.stochastic import rounded
 from fedcomp.codecs.topk import kept_count
 from fedcomp.coding import quantise
+from fedcomp.coding.bits import late_kernel
 
 if TYPE_CHECKING:
     from fedcomp.codecs.base import Context
@@ -96,12 +96,10 @@ class CosSgd(NumberedCodec):
         span = float(np.float32(math.asin(min(largest_kept(values, self.clip) / norm, 1.0))))
         if span < quantise.SMALLEST_STEP:
             return None
-        shares = np.clip(values / np.float64(norm), -1, 1)
-        steps = 2**self.bits - 1
-        places = (np.clip(np.arcsin(shares) / span, -1, 1) + 1) * (steps / 2)
-        indices = rounded(places, generator) if self._draws else np.floor(places + 0.5)
-        levels = np.where(values == 0, np.int32(0), signed(indices, 2 ** (self.bits - 1)))
-        return Numbered(levels, np.array([norm, span], np.float32))
+        draws = generator.random(values.size) if self.rounding == "stochastic" else np.array([0.5])
+        levels = np.empty(values.size, np.int32)
+        _round_angles(np.ravel(values), norm, span, self.bits, draws, levels)
+        return Numbered(levels.reshape(values.shape), np.array([norm, span], np.float32))
 
     def fault(self, symbol: Numbered, spec: TensorSpec) -> str:  # noqa: ARG002
         """Say what is wrong with angles, norm or span."""
@@ -130,12 +128,22 @@ class CosSgd(NumberedCodec):
         flat[positions(spec.size, found.size, context.generator(name))] = found
         return flat.reshape(spec.shape)
 
-    @property
-    def _draws(self) -> bool:
-        return self.rounding == "stochastic"
-
     @staticmethod
     def _norm(values: Array) -> float:
         """Return ‖w‖ as it travels."""
         single(float(np.abs(values).max()))  # refuses what has no square
         return single(float(np.sqrt(np.square(values, dtype=np.float64).sum())))
+
+
+@late_kernel
+def _round_angles(values: Any, norm: Any, span: Any, bits: Any, draws: Any, out: Any) -> None:
+    """Write the level of each weight's angle: up where its draw, or the only one, is less than the rest."""
+    half, steps = 2 ** (bits - 1), 2**bits - 1
+    stride = draws.size == values.size
+    for i in range(values.size):
+        share = min(max(np.float64(values[i]) / norm, -1.0), 1.0)
+        place = (min(max(math.asin(share) / span, -1.0), 1.0) + 1.0) * (steps / 2)
+        below = math.floor(place)
+        up = draws[i * stride] < place - below
+        level = np.int64(below) + up - half
+        out[i] = 0 if values[i] == 0 else level + (level >= 0)

@@ -16,18 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def signed(indices: NDArray[Any], half: int) -> NDArray[np.int32]:
-    """Return the levels −m … −1, 1 … m of the indices 0 … 2m − 1, `half` being m.
-
-    Examples
-    --------
-    >>> signed(np.arange(4), 2).tolist()
-    [-2, -1, 1, 2]
-    """
-    centred = np.asarray(indices, np.int32) - np.int32(half)
-    return np.asarray(centred + (centred >= 0), np.int32)
-
-
 @dataclass(frozen=True)
 class MidriseCoding(Coding):
     """Lets the coder `fixed` write 2m levels in the bits of 2m, and a bit map where some are zero.

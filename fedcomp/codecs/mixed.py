@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedcomp.codecs.base import About, Codec, Context, Mode, Symbols
 from fedcomp.codecs.lazy import LazySymbols
+from fedcomp.codecs.stc import Stc
+from fedcomp.codecs.uniform import Uniform
 from fedcomp.coding.reader import Reader, varint
 from fedcomp.errors import BitstreamError
 from fedcomp.tensors import Kind
@@ -76,8 +78,9 @@ class Mixed(Codec):
         cost="that of its codecs",
     )
 
-    parts: tuple[Part, ...]
-    otherwise: Codec
+    mode: Mode = "delta"
+    parts: tuple[Part, ...] = (Part("dense", Uniform(bits=8)), Part("conv", Stc()))
+    otherwise: Codec = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
         for codec in self.codecs:

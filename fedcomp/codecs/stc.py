@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Le
 
-from fedcomp.codecs.coders import Coding
+from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import single
 from fedcomp.codecs.topk import largest
@@ -31,14 +31,14 @@ class Stc(LevelCodec):
     density
         p; ties at the threshold are all kept.
     coder
-        How positions and signs are written: `golomb` as in the paper, or `cabac`.
+        How positions and signs are written; the paper's is `golomb`.
     """
 
     name: ClassVar[str] = "stc"
     modes: ClassVar[tuple[Mode, ...]] = ("delta",)
 
     density: Annotated[float, Gt(0), Le(1)] = 0.04
-    coder: Literal["golomb", "cabac"] = "golomb"
+    coder: Coder = "golomb"
 
     def coding(self, context: Context) -> Coding:  # noqa: ARG002
         """Return how levels are written."""

@@ -12,11 +12,10 @@ from fedcomp.codecs.scheduled import Scheduled
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError
-from fedcomp.link.client import ClientLink
 from fedcomp.link.plateau import Plateau
 from fedcomp.link.server import ServerLink
 from fedcomp.link.session import Session
-from fedcomp.link.stores import MemoryStateStore
+from fedcomp.link.stores import MemoryStateStore, StateStore
 from fedcomp.wire.packet import read_chain
 from tests.common import equal, read_csv, run_inline
 from tests.link.common import (
@@ -36,9 +35,9 @@ UP = Scheduled.of(Uniform(), Schedule("bits", "adaptive", 2, 8, every=1))
 DOWN = Scheduled.of(Uniform(), Schedule("bits", "adaptive", 8, 2, every=2))
 
 
-def answers(of: Session, server: ServerLink, number: int) -> int:
+def answers(of: Session, server: ServerLink, store: StateStore, number: int) -> int:
     """Let a client answer, check what arrives, and return how often the value has changed."""
-    link: ClientLink = client(of, MemoryStateStore())
+    link = client(of, store)
     deliver(server, link, number)
     assert equal(link.received, server.public)
     blob, seen = train(link, number)
@@ -50,10 +49,10 @@ def answers(of: Session, server: ServerLink, number: int) -> int:
 
 def test_both_directions_follow_the_loss() -> None:
     of = session(up=UP, down=DOWN, manifest=BIG)
-    server = serve(of)
+    server, store = serve(of), MemoryStateStore()
     changes = []
     for number, loss in enumerate((3.0, 3.0, 2.0, 2.0, 2.0, 2.0), start=1):
-        up = answers(of, server, number)
+        up = answers(of, server, store, number)
         server.observe(loss)
         publish(server, big(number), number, "0")
         down = server.broadcast.history.packets[-1].payload[0]

@@ -1,0 +1,63 @@
+"""Every codec on one core: seconds to encode and decode an update, beside a bound a weight."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from fedcomp.codecs import CODECS
+from fedcomp.codecs.base import Codec, Context
+from fedcomp.codecs.mixed import Mixed
+from fedcomp.models.mlp import MLP
+from fedcomp.runtime import limit_threads
+from scripts.benchmarks.link_models import Subject, resnet
+from scripts.benchmarks.rows import Row, bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ENCODED, DECODED = 20e6, 40e6
+"""Weights a second that codecs with the coder `fixed` are to reach."""
+
+_UNBOUND = ("kmeans", "powersgd")
+_REPEATS = 5
+
+
+def rows() -> Iterator[Row]:
+    """Measure one codec after the other, with its coder `fixed` where it takes one."""
+    limit_threads(1)
+    subjects = Subject.of("MLP", MLP(hidden=(1200, 200)).build((1, 28, 28), 10)), resnet()
+    for name in CODECS.builtin:
+        codec: Codec = CODECS.get(name)()  # type: ignore[call-arg]
+        if isinstance(codec, Mixed):
+            continue
+        fixed = "coder" in {f.name for f in fields(codec)}
+        if fixed:
+            codec = replace(codec, coder="fixed")  # type: ignore[call-arg]
+        for subject in subjects:
+            yield from _codec_rows(subject, codec, bound=fixed and name not in _UNBOUND)
+
+
+def _codec_rows(subject: Subject, codec: Codec, *, bound: bool) -> Iterator[Row]:
+    """Yield a row for each direction; the first call of each is not counted."""
+    context = Context(subject.manifest, 1, 1, "uplink", "0", subject.initial)
+    given = subject.update(1) if codec.mode == "delta" else subject.trained(subject.initial, 1)
+    weights = subject.manifest.elements
+    encode, decode = [], []
+    for _ in range(1 + _REPEATS):
+        began = time.perf_counter()
+        data = codec.encode(given, context)
+        between = time.perf_counter()
+        codec.decode(data, context)
+        encode.append(between - began)
+        decode.append(time.perf_counter() - between)
+    for what, seconds, rate in (("encode", encode[1:], ENCODED), ("decode", decode[1:], DECODED)):
+        row = f"{codec.name}, {subject.name} of {weights / 1e6:.1f} M: {what}"
+        remark = f"{weights / median(seconds) / 1e6:.0f} M a second"
+        remark += f", {8 * len(data) / weights:.2f} bits a weight"
+        if bound:
+            yield bounded(row, "s", seconds, weights / rate, remark)
+        else:
+            yield Row(row, "s", seconds, remark=remark)
