@@ -51,7 +51,7 @@ def _link_conflicts(settings: Settings) -> list[str]:
             f"link.feedback=true: codec {uplink.name} sends the model itself (uplink.mode="
             f"{uplink.mode}), to which nothing can be added; choose {better} link.feedback=auto"
         )
-    if settings.downlink.uses_previous:
+    if settings.downlink.needs_previous:
         problems.append(
             f"codec@downlink={settings.downlink.name}: with these settings a packet refers to the"
             " last one, and not every client of a broadcast has it; they work on the uplink only"

@@ -14,10 +14,12 @@ from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.cossgd import CosSgd
 from fedcomp.codecs.fsfl import Fsfl
+from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.levels import FINE_STEP
 from fedcomp.codecs.linear import Linear
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
+from fedcomp.codecs.powersgd import PowerSgd
 from fedcomp.codecs.qsgd import Qsgd
 from fedcomp.codecs.randk import RandK
 from fedcomp.codecs.sign import Sign
@@ -50,6 +52,9 @@ CODECS = {
     "cossgd": CosSgd(),
     "cossgd-stochastic": CosSgd(bits=4, rounding="stochastic", density=0.5, coder="fixed"),
     "randk": RandK(density=0.3),
+    "kmeans": KMeans(clusters=5),
+    "kmeans-absolute": KMeans(mode="absolute", clusters=4, keep_zero=True, coder="fixed"),
+    "powersgd": PowerSgd(rank=1),
     "randk-unbiased": RandK(density=0.3, unbiased=True, coder="fixed"),
 }
 

@@ -125,8 +125,13 @@ class Codec(ABC):
 
     @property
     def uses_previous(self) -> bool:
-        """Whether packets refer to `Context.previous`; such a codec packs without a context too."""
+        """Whether `quantise` looks at `Context.previous`; such a codec packs without it, too."""
         return False
+
+    @property
+    def needs_previous(self) -> bool:
+        """Whether packets refer to `Context.previous`, so that the receiver has to have it, too."""
+        return self.uses_previous
 
     @property
     def patience(self) -> int | None:

@@ -105,8 +105,13 @@ class Mixed(Codec):
 
     @property
     def uses_previous(self) -> bool:
-        """Whether the packets of some codec do."""
+        """Whether some codec does."""
         return any(codec.uses_previous for codec in self.codecs)
+
+    @property
+    def needs_previous(self) -> bool:
+        """Whether the packets of some codec do."""
+        return any(codec.needs_previous for codec in self.codecs)
 
     @property
     def uses_importance(self) -> bool:

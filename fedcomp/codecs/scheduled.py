@@ -54,8 +54,13 @@ class Scheduled(Codec):
 
     @property
     def uses_previous(self) -> bool:
-        """Whether the codec's packets do."""
+        """Whether the codec does."""
         return self.codec.uses_previous
+
+    @property
+    def needs_previous(self) -> bool:
+        """Whether the codec's packets do."""
+        return self.codec.needs_previous
 
     @property
     def uses_importance(self) -> bool:

@@ -102,8 +102,8 @@ class ClientLink:
         self.received = read_only({n: state.model[n] for n in self.session.manifest.by_name})
         self.residual = feedback.loaded(state.residual.tensors) if self.session.feedback else {}
         self._state = replace(state, exchange=fields.exchange)
-        shared = state.previous.exchange == fields.previous != NO_EXCHANGE
-        if shared:
+        last, needed = state.previous.exchange, self.session.uplink.needs_previous
+        if last != NO_EXCHANGE and (last == fields.previous or not needed):
             self._previous = unpack_alone(state.previous.payload, self.session)
         self._store.save(self.site, self._state)
 
@@ -177,7 +177,8 @@ class ClientLink:
         symbols = b""
         if codec.uses_previous:
             symbols = pack_alone(update.symbols, self.session, self.round)
-        previous = state.previous.exchange if self._previous is not None else NO_EXCHANGE
+        refers = self._previous is not None and codec.needs_previous
+        previous = state.previous.exchange if refers else NO_EXCHANGE
         pending = Pending(state.exchange, blob, previous, note, symbols, Part(lost))
         return replace(state, pending=pending)
 

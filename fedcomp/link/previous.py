@@ -49,7 +49,7 @@ class SentSymbols:
 
     def keep(self, site: str, exchange: bytes, reply: Received, session: Session) -> None:
         """Keep the symbols of a reply that was used, if the codec will ask for them."""
-        if not session.uplink.uses_previous:
+        if not session.uplink.needs_previous:
             return
         self._drop(site)
         payload = pack_alone(reply.unpack(), session, reply.round)

@@ -13,8 +13,10 @@ from fedcomp.codecs.cossgd import CosSgd
 from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.linear import Linear
 from fedcomp.codecs.mixed import Mixed, Part
+from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
+from fedcomp.codecs.powersgd import PowerSgd
 from fedcomp.codecs.qsgd import Qsgd
 from fedcomp.codecs.randk import RandK
 from fedcomp.codecs.schedule import Schedule
@@ -74,6 +76,12 @@ ALL = [
     Scheduled.of(Qsgd(coder="golomb"), Schedule("s", "adaptive", 1, 7, every=2)),
     RandK(density=0.3),
     RandK(density=0.5, unbiased=True, bits=3, coder="fixed"),
+    KMeans(),
+    KMeans(mode="absolute", clusters=3, coder="huffman"),
+    KMeans(clusters=2, keep_zero=True, coder="fixed"),
+    PowerSgd(),
+    PowerSgd(rank=1, warm_start=False, bits=24),
+    PowerSgd(rank=64, bits=4, coder="golomb"),
 ]
 
 
