@@ -13,6 +13,7 @@ import numpy as np
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.cossgd import CosSgd
+from fedcomp.codecs.eden import Eden
 from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.levels import FINE_STEP
@@ -56,6 +57,8 @@ CODECS = {
     "kmeans-absolute": KMeans(mode="absolute", clusters=4, keep_zero=True, coder="fixed"),
     "powersgd": PowerSgd(rank=1),
     "randk-unbiased": RandK(density=0.3, unbiased=True, coder="fixed"),
+    "eden": Eden(),
+    "eden-cabac": Eden(mode="absolute", bits=4, unbiased=False, coder="cabac"),
 }
 
 

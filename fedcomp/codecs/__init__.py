@@ -14,6 +14,7 @@ CODECS: Registry[type[Codec]] = Registry(
         "deepcabac": "fedcomp.codecs.nnc:DeepCabac",
         "linear": "fedcomp.codecs.linear:Linear",
         "mixed": "fedcomp.codecs.mixed:Mixed",
+        "eden": "fedcomp.codecs.eden:Eden",
         "fsfl": "fedcomp.codecs.fsfl:Fsfl",
         "kmeans": "fedcomp.codecs.kmeans:KMeans",
         "nnc": "fedcomp.codecs.nnc:Nnc",

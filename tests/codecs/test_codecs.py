@@ -10,10 +10,11 @@ from fedcomp.codecs import CODECS, Codec
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.cossgd import CosSgd
+from fedcomp.codecs.eden import Eden
 from fedcomp.codecs.fsfl import Fsfl
+from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.linear import Linear
 from fedcomp.codecs.mixed import Mixed, Part
-from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.powersgd import PowerSgd
@@ -82,6 +83,9 @@ ALL = [
     PowerSgd(),
     PowerSgd(rank=1, warm_start=False, bits=24),
     PowerSgd(rank=64, bits=4, coder="golomb"),
+    Eden(),
+    Eden(mode="absolute", bits=4, unbiased=False, coder="cabac"),
+    Eden(bits=8, coder="huffman"),
 ]
 
 
