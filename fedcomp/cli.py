@@ -27,10 +27,15 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 _SHOWN = 5
 
+_SWEEP_FLAGS = ("-m", "--multirun")
+
 _HELP = """\
 fedcomp {version} – federated learning with every byte compressed, both ways, and counted
 
   fedcomp [KEY=VALUE …]         run; results go to outputs/<day>/<time>-<method>-<dataset>/
+  fedcomp -m KEY=V1,V2 … [KEY=VALUE …]
+                                a sweep: a run for every combination, one after the other, each in
+                                a folder below outputs/sweeps/; what has finished is not run again
   fedcomp --cfg [KEY=VALUE …]   print the composed configuration and stop
   fedcomp-report FOLDER …       compare finished and unfinished runs
 
@@ -41,6 +46,7 @@ Examples:
   fedcomp engine=inline rounds=3
   fedcomp clients=20 partition=dirichlet partition.alpha=0.1 strategy=fedadam
   fedcomp codec@uplink=cast uplink.dtype=bf16 model=mlp train.lr=0.1
+  fedcomp -m codec@uplink=qsgd,sign 'seed=range(1,4)' engine=inline
 """
 
 
@@ -87,10 +93,17 @@ def _dispatch(arguments: list[str]) -> int:
     if "--version" in flags:
         print(f"fedcomp {__version__}")
         return 0
-    unknown = [flag for flag in flags if flag != "--cfg"]
+    unknown = [flag for flag in flags if flag not in ("--cfg", *_SWEEP_FLAGS)]
     if unknown:
-        raise ConfigError(_flag_problem(flag) for flag in unknown)
+        raise ConfigError(f"{flag}: there is no such flag; see fedcomp --help" for flag in unknown)
+    several = [flag for flag in flags if flag in _SWEEP_FLAGS]
+    if several and "--cfg" in flags:
+        raise ConfigError(f"--cfg {several[0]}: a sweep has many configurations; leave one out")
     _check_packages()
+    if several:
+        from fedcomp.sweep import sweep
+
+        return EXIT_FAILED if sweep(overrides) else 0
     config = compose_config(overrides)
     if "--cfg" in flags:
         print(as_yaml(config), end="")
@@ -115,12 +128,6 @@ def _decoding_shown() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-
-
-def _flag_problem(flag: str) -> str:
-    if flag in ("-m", "--multirun"):
-        return f"{flag}: a command is one run; call fedcomp once for each"
-    return f"{flag}: there is no such flag; see fedcomp --help"
 
 
 def prepare(config: dict[str, Any]) -> Setup:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,6 +32,8 @@ MOUNTS = ("uplink", "downlink")
 
 HYDRA_KEYS = ("hydra.run.dir", "hydra.searchpath")
 """What may be changed of Hydra itself."""
+
+_NO_FOLDER = ("", "None", "???")
 
 
 def config_dir() -> Path:
@@ -50,7 +53,7 @@ def compose_config(overrides: list[str], folder: Path | None = None) -> dict[str
         Where the configuration lies; by default the shipped one.
     """
     with initialize_config_dir(str(folder or config_dir()), version_base="1.3"):
-        parsed, problems = _parse(overrides)
+        parsed, problems = _parse(overrides, sweep=False)
         groups = _groups(GlobalHydra.instance().config_loader(), parsed)
         chosen, values, failed = _sort(parsed, groups, problems)
         base = _compose(chosen, problems)
@@ -65,6 +68,46 @@ def compose_config(overrides: list[str], folder: Path | None = None) -> dict[str
     if problems:
         raise ConfigError(problems)
     return plain
+
+
+def split_sweep(overrides: list[str], problems: list[str]) -> tuple[list[list[str]], str | None]:
+    """Return the words that each override stands for, and `hydra.run.dir` if it is among them.
+
+    What cannot be split is added to `problems` and left out.
+    """
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        parsed, found = _parse(overrides, sweep=True)
+        problems += found
+        given = Counter(override.get_key_element() for override in parsed)
+        choices: list[list[str]] = []
+        folder = None
+        for override in parsed:
+            text, key = str(override.input_line), override.get_key_element()
+            swept = override.is_sweep_override()
+            if key == HYDRA_KEYS[0]:
+                folder = str(override.value())
+                if swept or "${" in folder or folder in _NO_FOLDER:
+                    problems.append(f"{text}: has to name one folder, for all jobs")
+            elif swept and given[key] > 1:
+                problems.append(f"{text}: {key} is given {given[key]} times")
+            elif swept and not override.is_discrete_sweep():
+                problems.append(f"{text}: has countless values; name some, or a range(…)")
+            elif words := _alternatives(override):
+                choices.append(words)
+            else:
+                problems.append(f"{text}: names no value")
+    return choices, folder
+
+
+def run_folder(folder: Path) -> str:
+    """Return the override that makes a folder the run folder, whatever its name."""
+    return f"{HYDRA_KEYS[0]}={QuotedString(str(folder), Quote.single).with_quotes()}"
+
+
+def _alternatives(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
 def _container(config: DictConfig) -> dict[str, Any]:
@@ -107,17 +150,18 @@ def group_choices() -> dict[str, list[str]]:
         return _groups(GlobalHydra.instance().config_loader(), [])
 
 
-def _parse(overrides: list[str]) -> tuple[list[Override], list[str]]:
+def _parse(overrides: list[str], *, sweep: bool) -> tuple[list[Override], list[str]]:
     """Parse overrides; `experiment=null` is the default and says nothing."""
-    parser, parsed, problems = OverridesParser.create(), [], []
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    parsed, problems = [], []
     for text in overrides:
         try:
-            override = parser.parse_override(text)
+            (override,) = parser.parse_overrides([text])
         except HydraException as error:
             problems.append(f"{text}: is not of the form key=value ({_first_line(error)})")
             continue
-        if override.is_sweep_override():
-            problems.append(f"{text}: names several values; a run takes one")
+        if override.is_sweep_override() and not sweep:
+            problems.append(f"{text}: names several values; a run takes one, fedcomp -m all")
         elif text != "experiment=null":
             parsed.append(override)
     return parsed, problems
@@ -152,7 +196,7 @@ def _sort(
         text, key = override.input_line, override.key_or_group
         name = override.get_key_element().lstrip("+~")
         if key.startswith("hydra"):
-            if key == HYDRA_KEYS[0] and str(override.value()) in ("", "None", "???"):
+            if key == HYDRA_KEYS[0] and str(override.value()) in _NO_FOLDER:
                 problems.append(f"{text}: names no folder")
             elif key in HYDRA_KEYS:
                 chosen.append(override)

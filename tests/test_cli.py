@@ -103,6 +103,9 @@ def test_the_demanded_command_works_and_its_keys_are_the_contract(tmp_path: Path
         (("strategy._target_=nobody.Home",), "cannot be imported"),
         (("engine.cpus_per_client=4096",), "lower it"),
         (("--verbose",), "--verbose: there is no such flag; see fedcomp --help"),
+        (("seed=1,2",), "seed=1,2: names several values; a run takes one, fedcomp -m all"),
+        (("-m", "seed=1,x"), "seed=x: Input should be a valid integer"),
+        (("-m", "--cfg", "seed=1"), "--cfg -m: a sweep has many configurations; leave one out"),
     ],
 )
 def test_mistakes_end_before_anything_starts(

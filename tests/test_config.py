@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from fedcomp.config import compose_config, config_dir, group_choices
+from fedcomp.config import (
+    compose_config,
+    config_dir,
+    group_choices,
+    run_folder,
+    split_sweep,
+)
 from fedcomp.errors import ConfigError
 from fedcomp.settings import GROUPS, Job, parse
 from fedcomp.training.settings import TrainSettings
@@ -208,3 +214,45 @@ def test_a_job_survives_its_json() -> None:
     again = Job.from_json(job.to_json())
     assert again == job
     assert again.settings == job.settings
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("rounds=1,2", ["rounds=1", "rounds=2"]),
+        ("codec@uplink=qsgd,sign", ["codec@uplink=qsgd", "codec@uplink=sign"]),
+        ("seed=range(1,4)", ["seed=1", "seed=2", "seed=3"]),
+        ("train.lr=choice(0.1,0.2)", ["train.lr=0.1", "train.lr=0.2"]),
+        ("method=glob(fed*)", ["method=fedavg"]),
+        ("codec@uplink=glob(q*)", ["codec@uplink=qsgd"]),
+        ("model.hidden=[8,16]", ["model.hidden=[8,16]"]),
+        ("model.hidden=[8],[8,16]", ["model.hidden=[8]", "model.hidden=[8,16]"]),
+        ("+strategy.x='1,2'", ["+strategy.x='1,2'"]),
+        ("train.lr=${fraction}", ["train.lr=${fraction}"]),
+        ("~strategy.fraction_evaluate", ["~strategy.fraction_evaluate"]),
+    ],
+)
+def test_words_of_a_sweep(override: str, words: list[str]) -> None:
+    found: list[str] = []
+    assert split_sweep([override, "experiment=null"], found) == ([words], None)
+    assert found == []
+
+
+def test_interpolations_and_spaces_may_be_swept() -> None:
+    ((one, two),), _ = split_sweep(["data_dir=${model.name}/x,'a, b'"], [])
+    assert compose_config([one])["data_dir"] == "small_cnn/x"
+    assert compose_config([two])["data_dir"] == "a, b"
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "it's=a,b", "x\\'y", "[1]{2}", "tail\\"])
+def test_a_run_folder_may_have_any_name(name: str) -> None:
+    word = run_folder(Path(name))
+    compose_config([word])
+    assert split_sweep([word], []) == ([], name)
+
+
+@pytest.mark.parametrize("value", ["a,b", "${method.name}", "null", ""])
+def test_a_sweep_has_one_folder(value: str) -> None:
+    found: list[str] = []
+    split_sweep([f"hydra.run.dir={value}"], found)
+    assert found == [f"hydra.run.dir={value}: has to name one folder, for all jobs"]

@@ -146,8 +146,8 @@ class PowerSgd(NumberedCodec):
         last = (context.previous or {}).get(spec.name) if self.warm_start else None
         if isinstance(last, Numbered) and len(last.levels) == sum(sides):
             right = last.levels[sides[0] :, : self.rank]  # the rank may be on a schedule
-            there = right.any(axis=0)
-            start[:, : len(there)][:, there] = right[:, there]
+            filled = start[:, : right.shape[1]]
+            filled[...] = np.where(right.any(axis=0), right, filled)
         return start
 
 
