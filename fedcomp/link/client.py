@@ -102,9 +102,9 @@ class ClientLink:
         self.received = read_only({n: state.model[n] for n in self.session.manifest.by_name})
         self.residual = feedback.loaded(state.residual.tensors) if self.session.feedback else {}
         self._state = replace(state, exchange=fields.exchange)
-        last, needed = state.previous.exchange, self.session.uplink.needs_previous
-        if last != NO_EXCHANGE and (last == fields.previous or not needed):
-            self._previous = unpack_alone(state.previous.payload, self.session)
+        last, alone = state.previous, not self.session.uplink.needs_previous
+        if last.payload and (alone or last.exchange == fields.previous):
+            self._previous = unpack_alone(last.payload, self.session)
         self._store.save(self.site, self._state)
 
     def quantise(

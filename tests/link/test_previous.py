@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcomp.codecs.nnc import Nnc
+from fedcomp.codecs.powersgd import PowerSgd
 from fedcomp.errors import BitstreamError
 from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.previous import SentSymbols, pack_alone
@@ -161,3 +162,17 @@ def test_codecs_that_refer_to_nothing_keep_nothing() -> None:
     found.keep("a", b"1" * 12, SimpleNamespace(), of)  # type: ignore[arg-type]
     assert found.exchange("a") == NO_EXCHANGE
     assert found.save() == ({}, {})
+
+
+def test_what_the_sender_alone_looks_at_is_kept_by_the_sender_alone(store: StateStore) -> None:
+    of = session(up=PowerSgd(rank=1), manifest=BIG)
+    server = serve(of)
+    started = []
+    for number in (1, 2, 3):
+        _, refers = round_of(server, store, number, used=number != 2)
+        assert refers == server.downlink("0")[1].previous == NO_EXCHANGE
+        link = client(of, store)
+        deliver(server, link, number + 1)
+        started.append(link._previous is not None)
+    assert started == [True, True, True]
+    assert server.save()[1]["previous"] == {}
