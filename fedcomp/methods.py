@@ -137,5 +137,10 @@ RECIPES: Registry[type[Recipe]] = Registry(
     },
 )
 SERVER_STEPS: Registry[type[StepSettings]] = Registry(
-    "server step", {"fsfl": "strategies.fsfl:Averaging", "none": "strategies.step:NoStep"}
+    "server step",
+    {
+        "fsfl": "strategies.fsfl:Averaging",
+        "majority": "strategies.majority:Majority",
+        "none": "strategies.step:NoStep",
+    },
 )

@@ -18,14 +18,16 @@ from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.levels import FINE_STEP
 from fedcomp.codecs.linear import Linear
+from fedcomp.codecs.lossless import Lossless
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.powersgd import PowerSgd
 from fedcomp.codecs.qsgd import Qsgd
 from fedcomp.codecs.randk import RandK
-from fedcomp.codecs.sign import Sign
+from fedcomp.codecs.sign import Sign, SignSgd
 from fedcomp.codecs.stc import Stc
 from fedcomp.codecs.terngrad import TernGrad
+from fedcomp.codecs.threshold import Threshold
 from fedcomp.codecs.topk import TopK
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.tensors import subtract
@@ -52,6 +54,7 @@ CODECS = {
     "sign": Sign(),
     "cossgd": CosSgd(),
     "cossgd-stochastic": CosSgd(bits=4, rounding="stochastic", density=0.5, coder="fixed"),
+    "signsgd": SignSgd(),
     "randk": RandK(density=0.3),
     "kmeans": KMeans(clusters=5),
     "kmeans-absolute": KMeans(mode="absolute", clusters=4, keep_zero=True, coder="fixed"),
@@ -59,6 +62,10 @@ CODECS = {
     "randk-unbiased": RandK(density=0.3, unbiased=True, coder="fixed"),
     "eden": Eden(),
     "eden-cabac": Eden(mode="absolute", bits=4, unbiased=False, coder="cabac"),
+    "randk-model": RandK(density=0.3, scope="model"),
+    "lossless": Lossless(xor=False),
+    "lossless-xor": Lossless(),
+    "threshold": Threshold(relative=1.5),
 }
 
 

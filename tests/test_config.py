@@ -17,6 +17,9 @@ from fedcomp.settings import GROUPS, Job, parse
 from fedcomp.training.settings import TrainSettings
 from strategies.build import build_strategy
 
+VARIANTS = {"cossgd_down": "cossgd"}
+"""Files with other values of a codec, for a method that needs them, and the codec."""
+
 CHOICES = [(group, option) for group, options in group_choices().items() for option in options]
 
 
@@ -48,7 +51,7 @@ def test_every_method_takes_every_codec(method: str, codec: str) -> None:
         [f"method={method}", f"codec@uplink={codec}", f"codec@downlink={codec}"]
     )
     assert (config["uplink"], config["downlink"]) == (config["uplink"],) * 2
-    assert config["uplink"]["name"] == codec
+    assert config["uplink"]["name"] == VARIANTS.get(codec, codec)
     assert config["method"]["name"] == method
 
 
@@ -68,7 +71,7 @@ def test_every_registered_component_has_a_file() -> None:
     for group, registry in GROUPS.items():
         folder = "codec" if group in ("uplink", "downlink") else group
         files = {path.stem for path in (config_dir() / folder).glob("*.yaml")}
-        assert files - {"torchvision"} == set(registry.names()), group
+        assert files - {"torchvision"} - set(VARIANTS) == set(registry.names()), group
 
 
 def test_all_errors_come_at_once() -> None:

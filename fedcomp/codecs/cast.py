@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from fedcomp.codecs.arrays import exact, exact_dtype, finite, lazy_arrays, pack_arrays
-from fedcomp.codecs.base import Codec, Context, Mode, Symbols
+from fedcomp.codecs.base import About, Codec, Context, Mode, Symbols
 from fedcomp.tensors import Array, TensorSpec, difference_dtype
 
 if TYPE_CHECKING:
@@ -26,6 +26,12 @@ class Cast(Codec):
 
     name: ClassVar[str] = "cast"
     modes: ClassVar[tuple[Mode, ...]] = ("delta", "absolute")
+    about: ClassVar[About] = About(
+        paper="IEEE 754 half precision; bfloat16",
+        formula="w rounded to 11 (fp16) or 8 (bf16) significant bits",
+        bias="biased",
+        cost="O(n)",
+    )
 
     mode: Mode = "delta"
     dtype: Literal["fp16", "bf16"] = "fp16"

@@ -12,9 +12,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from fedcomp.codecs.base import About
 from fedcomp.codecs.clipping import largest_kept
 from fedcomp.codecs.coders import Coder, Coding  # noqa: TC001  for the settings
+from fedcomp.codecs.draws import positions
 from fedcomp.codecs.midrise import MidriseCoding
 from fedcomp.codecs.numbered import Numbered, NumberedCodec
-from fedcomp.codecs.randk import positions
 from fedcomp.codecs.sine import sine
 from fedcomp.codecs.steps import single
 from fedcomp.codecs.topk import kept_count
@@ -137,7 +137,7 @@ class CosSgd(NumberedCodec):
 
 @late_kernel
 def _round_angles(values: Any, norm: Any, span: Any, bits: Any, draws: Any, out: Any) -> None:
-    """Write the level of each weight's angle: up where its draw, or the only one, is less than the rest."""
+    """Write the level of each angle: up where its draw, or the only one, is below the rest."""
     half, steps = 2 ** (bits - 1), 2**bits - 1
     stride = draws.size == values.size
     for i in range(values.size):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, Le, Lt
 
 from fedcomp.codecs.arrays import finite
+from fedcomp.codecs.base import About
 from fedcomp.codecs.nnc import Nnc
 from fedcomp.codecs.sparsify import below_filter_gain, below_threshold, delta_for
 from fedcomp.codecs.steps import Step  # noqa: TC001  the settings are read from its annotation
@@ -38,6 +39,12 @@ class Fsfl(Nnc):
 
     name: ClassVar[str] = "fsfl"
     modes: ClassVar[tuple[Mode, ...]] = ("delta",)
+    about: ClassVar[About] = About(
+        paper="Becking et al., CVPR Workshops 2022, arXiv:2204.04424",
+        formula="Δ·round(w / Δ) for the weights beyond θ, else 0",
+        bias="biased",
+        cost="O(n)",
+    )
 
     qp: Annotated[int, Ge(-128), Le(127)] | None = None
     step: Step | None = 2.0**-7

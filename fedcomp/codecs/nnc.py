@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.arrays import finite
+from fedcomp.codecs.base import About
 from fedcomp.codecs.coders import Coding
 from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import Step, named, single, spanned
@@ -53,6 +54,12 @@ class Nnc(LevelCodec):
     """
 
     name: ClassVar[str] = "nnc"
+    about: ClassVar[About] = About(
+        paper="Haase et al., ICIP 2020; ISO/IEC 15938-17",
+        formula="Δ·q, q = argmin (w / Δ − q)² + λ·R(q) or by an 8-state trellis",
+        bias="biased",
+        cost="O(n)",
+    )
 
     qp: Annotated[int, Ge(-128), Le(127)] | None = -38
     step: Step | None = None
@@ -148,6 +155,12 @@ class DeepCabac(Nnc):
     """The settings of DeepCABAC itself: weighted rate–distortion quantisation at a given step."""
 
     name: ClassVar[str] = "deepcabac"
+    about: ClassVar[About] = About(
+        paper="Wiedemann et al., IEEE JSTSP 2020, arXiv:1907.11900",
+        formula="Δ·q, q = argmin η·(w − qΔ)² / (I / 2)² + λ·R(q)",
+        bias="biased",
+        cost="O(n)",
+    )
 
     qp: Annotated[int, Ge(-128), Le(127)] | None = None
     step: Step | None = 2.0**-12

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fedcomp.codecs.arrays import exact, lazy_arrays, pack_arrays
-from fedcomp.codecs.base import Codec, Context, Mode, Symbols
+from fedcomp.codecs.base import About, Codec, Context, Mode, Symbols
 
 if TYPE_CHECKING:
     from fedcomp.codecs.lazy import LazySymbols
@@ -25,6 +25,12 @@ class NoCompression(Codec):
 
     name: ClassVar[str] = "none"
     modes: ClassVar[tuple[Mode, ...]] = ("absolute",)
+    about: ClassVar[About] = About(
+        paper="none: the reference of all others",
+        formula="w",
+        bias="exact",
+        cost="none",
+    )
 
     mode: Mode = "absolute"
 

@@ -1,4 +1,4 @@
-"""Scaled signs: one bit a weight, and the mean magnitude."""
+"""Signs: one bit a weight, and one size for all of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from fedcomp.codecs.base import About
 from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.levels import LevelCodec, Levels
-from fedcomp.codecs.steps import single
+from fedcomp.codecs.steps import Step, single
 from fedcomp.coding import quantise
 from fedcomp.errors import BitstreamError, CodecError
 
@@ -29,21 +30,42 @@ class Sign(LevelCodec):
 
     Parameters
     ----------
+    step
+        None for the mean magnitude; or one size of all weights, which costs nothing, and then
+        sgn(0) is 0: votes, whose size means nothing, as in signSGD.
     coder
-        How the signs are written; `fixed` takes one bit each, as in the paper.
+        How the signs are written; `fixed` takes one bit each, two in a tensor that holds a 0.
     """
 
     name: ClassVar[str] = "sign"
     modes: ClassVar[tuple[Mode, ...]] = ("delta",)
+    about: ClassVar[About] = About(
+        paper="Karimireddy et al., ICML 2019, arXiv:1901.09847",
+        formula="(‖w‖₁ / n)·sgn(w); step·sgn(w) where a step is given",
+        bias="biased",
+        cost="O(n)",
+    )
 
+    step: Step | None = None
     coder: Coder = "fixed"
+
+    @property
+    def contracts(self) -> bool:
+        """Whether the size is the mean magnitude."""
+        return self.step is None
+
+    def weight_step(self, context: Context) -> float:  # noqa: ARG002
+        """Return the step if it is a setting."""
+        return self.step or 0.0
 
     def coding(self, context: Context) -> Coding:  # noqa: ARG002
         """Return how signs are written."""
-        return SignCoding(self.coder)
+        return SignCoding(self.coder, zeros=self.step is not None)
 
     def levels(self, name: str, values: Array, context: Context) -> Levels:  # noqa: ARG002
-        """Return −1 and 1, and the mean magnitude."""
+        """Return signs and their size."""
+        if self.step is not None:
+            return Levels.of(np.sign(values).astype(np.int32), self.step)
         mean = single(float(np.abs(values).mean(dtype=np.float64)))
         if mean < quantise.SMALLEST_STEP:
             return Levels.zeros(values.shape)
@@ -51,8 +73,34 @@ class Sign(LevelCodec):
 
 
 @dataclass(frozen=True)
+class SignSgd(Sign):
+    """The signs of signSGD, whose size is a setting: what a majority vote counts, and its outcome.
+
+    Bernstein, Zhao, Azizzadenesheli, Anandkumar, "signSGD with Majority Vote is Communication
+    Efficient and Fault Tolerant", ICLR 2019, arXiv:1810.05291.  With server_step=majority, which
+    takes the same step; zeros, the ties of a vote, are why the coder is not `fixed`.
+    """
+
+    name: ClassVar[str] = "signsgd"
+    about: ClassVar[About] = About(
+        paper="Bernstein et al., ICLR 2019, arXiv:1810.05291",
+        formula="step·sgn(w)",
+        bias="biased",
+        cost="O(n)",
+    )
+
+    step: Step | None = 0.01
+    coder: Coder = "cabac"
+
+
+@dataclass(frozen=True)
 class SignCoding(Coding):
-    """Writes the levels 1 and −1 as 0 and 1, so that no coder keeps a place for 0 between them.
+    """Writes 1, −1 and 0 as 0, 1 and 2, so that without zeros no coder keeps a place for them.
+
+    Parameters
+    ----------
+    zeros
+        Whether there may be zeros.
 
     Examples
     --------
@@ -60,19 +108,21 @@ class SignCoding(Coding):
     '0106'
     """
 
+    zeros: bool = False
+
     def encode(self, levels: NDArray[Any], base: NDArray[Any] | None = None) -> bytes:
         """Return the bytes of one tensor."""
-        if (np.abs(levels) != 1).any():
-            msg = "the levels of signs are 1 and -1, there are others"
+        if (np.abs(levels) > 1).any() or not (self.zeros or levels.all()):
+            msg = f"the levels of signs are 1{', 0' * self.zeros} and -1, there are others"
             raise CodecError(msg)
-        return super().encode((levels < 0).astype(np.int32), base)
+        return super().encode(np.where(levels == 0, 2, levels < 0).astype(np.int32), base)
 
     def decode(
         self, data: memoryview, shape: tuple[int, ...], base: NDArray[Any] | None = None
     ) -> NDArray[np.int32]:
         """Return the tensor of that shape."""
-        bits = super().decode(data, shape, base)
-        if (bits >> 1).any():
-            msg = "a sign is neither 0 nor 1"
+        codes = super().decode(data, shape, base)
+        if codes.size and not 0 <= codes.min() <= codes.max() <= 1 + self.zeros:
+            msg = f"a sign is neither 0 nor 1{' nor 2' * self.zeros}"
             raise BitstreamError(msg)
-        return np.asarray(1 - 2 * bits, np.int32)
+        return np.array([1, -1, 0], np.int32)[codes]

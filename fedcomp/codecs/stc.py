@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, Le
 
+from fedcomp.codecs.base import About
 from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import single
@@ -29,13 +30,19 @@ class Stc(LevelCodec):
     Parameters
     ----------
     density
-        p; ties at the threshold are all kept.
+        p; ties at the threshold are all kept, and μ is the mean of them all.
     coder
         How positions and signs are written; the paper's is `golomb`.
     """
 
     name: ClassVar[str] = "stc"
     modes: ClassVar[tuple[Mode, ...]] = ("delta",)
+    about: ClassVar[About] = About(
+        paper="Sattler et al., IEEE TNNLS 2019, arXiv:1903.02891",
+        formula="μ·sgn(w) for the ⌈p·n⌉ weights of largest |w|, μ their mean; else 0",
+        bias="biased",
+        cost="O(n)",
+    )
 
     density: Annotated[float, Gt(0), Le(1)] = 0.04
     coder: Coder = "golomb"
@@ -46,8 +53,8 @@ class Stc(LevelCodec):
 
     def levels(self, name: str, values: Array, context: Context) -> Levels:  # noqa: ARG002
         """Return −1, 0, 1 and μ."""
-        kept = np.abs(largest(values.reshape(-1), self.density))
-        threshold = kept[kept > 0].min()
-        mean = single(float(kept.sum(dtype=np.float64)) / np.count_nonzero(kept))
-        chosen = np.abs(values) >= threshold
+        sizes = np.abs(values)
+        kept = largest(sizes.reshape(-1), self.density)
+        chosen = sizes >= kept[kept > 0].min()
+        mean = single(float(sizes[chosen].mean(dtype=np.float64)))
         return Levels.of(np.where(chosen, np.sign(values), 0).astype(np.int32), mean)

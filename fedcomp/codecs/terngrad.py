@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt
 
+from fedcomp.codecs.base import About
 from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import single
@@ -37,9 +38,20 @@ class TernGrad(LevelCodec):
 
     name: ClassVar[str] = "terngrad"
     modes: ClassVar[tuple[Mode, ...]] = ("delta",)
+    about: ClassVar[About] = About(
+        paper="Wen et al., NeurIPS 2017, arXiv:1705.07878",
+        formula="s·sgn(w)·b, s = max|w|, b = 1 with probability |w| / s, else 0",
+        bias="unbiased with clip=null",
+        cost="O(n)",
+    )
 
     clip: Annotated[float, Gt(0)] | None = 2.5
     coder: Coder = "cabac"
+
+    @property
+    def contracts(self) -> bool:
+        """Whether the variance s·‖w‖₁ − ‖w‖² is bounded by ‖w‖²; it is not."""
+        return False
 
     def coding(self, context: Context) -> Coding:  # noqa: ARG002
         """Return how levels are written."""

@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.arrays import finite
+from fedcomp.codecs.base import About
 from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import spanned
@@ -41,6 +42,12 @@ class TopK(LevelCodec):
 
     name: ClassVar[str] = "topk"
     modes: ClassVar[tuple[Mode, ...]] = ("delta",)
+    about: ClassVar[About] = About(
+        paper="Strom, Interspeech 2015; Aji and Heafield, EMNLP 2017, arXiv:1704.05021",
+        formula="w for the k = ⌈p·n⌉ weights of largest |w|, else 0",
+        bias="biased",
+        cost="O(n)",
+    )
 
     density: Annotated[float, Gt(0), Le(1)] = 0.01
     scope: Literal["tensor", "model"] = "tensor"
@@ -68,10 +75,13 @@ class TopK(LevelCodec):
 
     def levels(self, name: str, values: Array, context: Context) -> Levels:  # noqa: ARG002
         """Return the levels of what was selected."""
-        values, step = spanned(values, self.bits, 1.0)
-        if not step:
-            return Levels.zeros(values.shape)
-        return Levels.of(quantise.uniform(values, step), step)
+        return spanned_levels(values, self.bits)
+
+
+def spanned_levels(values: Array, bits: int) -> Levels:
+    """Return the nearest levels, at the step at which `bits` bits span the largest value."""
+    clipped, step = spanned(values, bits, 1.0)
+    return Levels.of(quantise.uniform(clipped, step), step) if step else Levels.zeros(values.shape)
 
 
 def largest(flat: Array, density: float) -> Array:

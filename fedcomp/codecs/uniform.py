@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
+from fedcomp.codecs.base import About
 from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import Step, single, spanned
@@ -39,6 +40,12 @@ class Uniform(LevelCodec):
     """
 
     name: ClassVar[str] = "uniform"
+    about: ClassVar[About] = About(
+        paper="none of its own: the textbook quantiser",
+        formula="Δ·round(w / Δ)",
+        bias="biased; rounding=stochastic: unbiased",
+        cost="O(n)",
+    )
 
     bits: Annotated[int, Ge(2), Le(24)] | None = 8
     step: Step | None = None
@@ -53,6 +60,11 @@ class Uniform(LevelCodec):
         if self.coder == "huffman" and (self.bits or 0) > 16:
             msg = f"coder=huffman has code words for 65,536 levels, bits={self.bits} may need more"
             raise ValueError(msg)
+
+    @property
+    def contracts(self) -> bool:
+        """Whether each weight goes to the nearest level, and 0 is one."""
+        return self.rounding == "nearest"
 
     def weight_step(self, context: Context) -> float:  # noqa: ARG002
         """Return the step if it is a setting."""

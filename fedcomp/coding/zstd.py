@@ -56,25 +56,28 @@ def decode(data: bytes | memoryview, count: int) -> NDArray[np.int32]:
     >>> decode(encode(np.array([1, 1, 300])), 3)
     array([  1,   1, 300], dtype=int32)
     """
-    import zstandard
-
     reader = reader_of(data, count)
     if not count:
         return np.empty(0, dtype=np.int32)
     head = reader.uint(1)
     dtype = type_of(head & ~SHUFFLED)
-    size = count * dtype.itemsize
-    frame = reader.take(reader.left)
-    try:
-        announced = zstandard.frame_content_size(frame)
-        if announced != size:
-            msg = f"the frame announces {announced} bytes; {count} levels take {size}"
-            raise BitstreamError(msg)
-        raw = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        msg = f"no zstd frame: {error}"
-        raise BitstreamError(msg) from error
+    raw = content(reader.take(reader.left), count * dtype.itemsize)
     values = np.frombuffer(raw, dtype=np.uint8)
     if head & SHUFFLED:
         values = values.reshape(dtype.itemsize, -1).T.copy().reshape(-1)
     return values.view(dtype).astype(np.int32)
+
+
+def content(frame: bytes | memoryview, size: int) -> bytes:
+    """Return the `size` bytes that one frame holds; nothing larger is ever unpacked."""
+    import zstandard
+
+    try:
+        announced = zstandard.frame_content_size(frame)
+        if announced != size:
+            msg = f"the frame announces {announced} bytes; its values take {size}"
+            raise BitstreamError(msg)
+        return bytes(zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False))
+    except zstandard.ZstdError as error:
+        msg = f"no zstd frame: {error}"
+        raise BitstreamError(msg) from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ from fedcomp.codecs.eden import Eden
 from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.linear import Linear
+from fedcomp.codecs.lossless import Lossless
 from fedcomp.codecs.mixed import Mixed, Part
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
@@ -22,9 +24,10 @@ from fedcomp.codecs.qsgd import Qsgd
 from fedcomp.codecs.randk import RandK
 from fedcomp.codecs.schedule import Schedule
 from fedcomp.codecs.scheduled import Scheduled
-from fedcomp.codecs.sign import Sign
+from fedcomp.codecs.sign import Sign, SignSgd
 from fedcomp.codecs.stc import Stc
 from fedcomp.codecs.terngrad import TernGrad
+from fedcomp.codecs.threshold import Threshold
 from fedcomp.codecs.topk import TopK
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import BitstreamError, CodecError, UnknownNameError
@@ -75,7 +78,12 @@ ALL = [
     Mixed("absolute", (Part("double|scalar", Cast(mode="absolute")),), NoCompression()),
     Scheduled.of(Uniform(), Schedule("bits", "linear", 8, 2, rounds=9)),
     Scheduled.of(Qsgd(coder="golomb"), Schedule("s", "adaptive", 1, 7, every=2)),
+    Sign(step=0.5),
+    SignSgd(),
     RandK(density=0.3),
+    RandK(density=0.7),
+    RandK(density=0.05, scope="model", coder="golomb"),
+    RandK(density=0.6, scope="model", unbiased=True),
     RandK(density=0.5, unbiased=True, bits=3, coder="fixed"),
     KMeans(),
     KMeans(mode="absolute", clusters=3, coder="huffman"),
@@ -86,6 +94,10 @@ ALL = [
     Eden(),
     Eden(mode="absolute", bits=4, unbiased=False, coder="cabac"),
     Eden(bits=8, coder="huffman"),
+    Lossless(),
+    Lossless(level=19, xor=False),
+    Threshold(),
+    Threshold(tau=0.06, relative=None, bits=5, coder="huffman"),
 ]
 
 
@@ -105,6 +117,31 @@ def test_golden(name: str) -> None:
 
 def test_every_registered_codec_is_tested() -> None:
     assert {codec.name for codec in ALL} == set(CODECS.names())
+
+
+def test_every_codec_has_its_line_of_the_table() -> None:
+    for codec in ALL:
+        assert all(codec.about), codec.name
+        assert "about" in vars(type(codec)), f"{codec.name} has that of another one"
+
+
+def test_who_contracts_never_loses_more_than_everything() -> None:
+    rng = np.random.default_rng(5)
+    spikes = rng.uniform(5e-4, 2e-3, size=(40, 50)).astype(np.float32)
+    spikes[0, 0] = 1
+    heavy = np.asarray(rng.standard_cauchy(size=(40, 50)), np.float32)
+    unsafe = {codec.name for codec in ALL if not codec.contracts}
+    assert unsafe >= {"qsgd", "randk", "sign", "signsgd", "terngrad", "uniform"}
+    for codec in (codec for codec in ALL if codec.contracts and codec.mode == "delta"):
+        for values in (spikes, heavy, spikes * np.float32(0.01)):
+            tensors = {"w": values}
+            errors = []
+            for number in range(10):
+                context = replace(context_for(tensors, number), reference=None)
+                out = codec.decode(codec.encode(tensors, context), context)["w"]
+                errors.append(np.square(out.astype(np.float64) - values).sum())
+            whole = np.square(values, dtype=np.float64).sum()
+            assert np.mean(errors) <= whole * (1 + 1e-6), codec
 
 
 def test_none_is_exact_and_as_long_as_its_values() -> None:

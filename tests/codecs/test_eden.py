@@ -6,13 +6,13 @@ from math import ceil, erf, exp, inf, pi, sqrt
 import numpy as np
 import pytest
 
+from fedcomp.building import build
 from fedcomp.codecs.base import Context
 from fedcomp.codecs.eden import Eden
 from fedcomp.codecs.eden_tables import CENTROIDS
 from fedcomp.codecs.numbered import Numbered
 from fedcomp.codecs.rotation import rotated
 from fedcomp.errors import BitstreamError, CodecError, ConfigError
-from fedcomp.settings import build
 from tests.common import context_for, manifest_for
 
 RNG = np.random.default_rng(3)

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fedcomp.building import build
 from fedcomp.codecs.clusters import centroids
 from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.levels import Levels
 from fedcomp.codecs.numbered import Numbered
 from fedcomp.errors import BitstreamError, CodecError, ConfigError
-from fedcomp.settings import build
 from fedcomp.tensors import Array
 from tests.common import context_for
 

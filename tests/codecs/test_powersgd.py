@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedcomp.building import build
 from fedcomp.codecs.base import Context
 from fedcomp.codecs.levels import Levels
 from fedcomp.codecs.numbered import Numbered
@@ -13,7 +14,6 @@ from fedcomp.codecs.powersgd import PowerSgd, orthonormal
 from fedcomp.errors import BitstreamError, CodecError, ConfigError
 from fedcomp.link.settings import LinkSettings
 from fedcomp.link.stores import MemoryStateStore
-from fedcomp.settings import build
 from fedcomp.tensors import Array, Kind, Manifest, TensorSpec, add, subtract
 from tests.common import context_for
 from tests.link.common import BIG, accept, answer, client, deliver, publish, serve, session

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,15 +9,27 @@ import pytest
 from fedcomp.building import build
 from fedcomp.codecs import randk
 from fedcomp.codecs.coders import Coding
-from fedcomp.codecs.randk import RandK, positions
+from fedcomp.codecs.draws import positions
+from fedcomp.codecs.randk import RandK
 from fedcomp.codecs.topk import kept_count
-from fedcomp.errors import BitstreamError, ConfigError
+from fedcomp.errors import BitstreamError, CodecError, ConfigError
 from fedcomp.tensors import Array
-from tests.common import context_for
+from tests.common import context_for, equal
 
 RNG = np.random.default_rng(8)
 WEIGHTS = RNG.normal(size=(20, 30)).astype(np.float32)
 ROUNDS = 500
+
+
+MODEL = {
+    "wide": RNG.normal(size=(40, 50)).astype(np.float32),
+    "tiny": np.ones((1, 2), np.float32),
+    "bias": RNG.normal(size=9).astype(np.float32),
+    "none": np.zeros((0, 4), np.float32),
+    "zero": np.zeros((30, 10), np.float32),
+    "deep": RNG.normal(scale=5, size=(3, 4, 5)),
+}
+WHOLE = 2000 + 2 + 300 + 60
 
 
 def outputs(codec: RandK, values: Array = WEIGHTS) -> Array:
@@ -62,16 +75,6 @@ def test_unbiased_where_asked_for(bits: int) -> None:
         variances = (1 / 0.2 - 1) * np.square(wide).sum()
         errors = np.square(found - wide).sum(axis=(1, 2))
         assert errors.mean() == pytest.approx(variances, rel=0.03)
-
-
-def test_every_pair_of_positions_is_as_likely() -> None:
-    counts = np.zeros((6, 6))
-    for seed in range(6000):
-        drawn = positions(6, 2, np.random.default_rng(seed))
-        counts[drawn[0], drawn[1]] += 1
-    pairs = counts[np.triu_indices(6, 1)]
-    assert pairs.sum() == 6000
-    assert np.square(pairs - 400).sum() / 400 < 36  # chi-square of 14 degrees, p = 0.001
 
 
 def test_positions_cost_no_byte() -> None:
@@ -127,7 +130,103 @@ def test_an_empty_tensor_has_nothing_to_draw() -> None:
         RandK(coder="fixed").decode(b"\0\x80" + step + section, context)
 
 
-@pytest.mark.parametrize("values", [{"density": 0}, {"density": 1.5}, {"bits": 1}])
+def test_the_draw_and_the_rounding_are_independent() -> None:
+    """Word for word the same random numbers would always round the weight at 2 down."""
+    values = np.array([[0.5, 0.5], [0.5, 1.0]], np.float32)  # half of a step of 1/3 to round
+    codec, seen = RandK(density=0.5, unbiased=True, bits=2), set()
+    for number in range(200):
+        context = context_for({"w": values}, number)
+        if positions(4, 2, context.generator("w")).tolist() == [2, 3]:
+            seen.add(tuple(codec.quantise({"w": values}, context)["w"].levels.tolist()))
+    assert seen == {(1, 3), (2, 3)}
+
+
+@pytest.mark.parametrize("density", [0.001, 0.05, 0.7, 1.0])
+def test_the_counts_of_a_model_add_up(density: float) -> None:
+    codec = RandK(density=density, scope="model", bits=24)
+    counts = []
+    for number in range(50):
+        context = context_for(MODEL, number)
+        found = codec.counts(context)
+        assert list(found) == ["wide", "tiny", "none", "zero", "deep"]
+        assert sum(found.values()) == kept_count(density, WHOLE)
+        out = codec.decode(codec.encode(MODEL, context), context)
+        kept = {name: np.count_nonzero(value) for name, value in out.items()}
+        assert [kept[n] for n in ("wide", "tiny", "deep")] == [
+            found[n] for n in ("wide", "tiny", "deep")
+        ]
+        assert kept["bias"] == 9
+        counts.append(list(found.values()))
+    sizes = np.array([2000, 2, 0, 300, 60])
+    k = kept_count(density, WHOLE)
+    shares = sizes / WHOLE  # multivariate hypergeometric
+    spread = np.sqrt(k * shares * (1 - shares) * (WHOLE - k) / (WHOLE - 1) / 50)
+    assert (np.abs(np.mean(counts, axis=0) - k * shares) <= 4 * spread).all()
+
+
+def test_the_counts_of_tensors() -> None:
+    counts = RandK(density=0.05).counts(context_for(MODEL))
+    assert counts == {"wide": 100, "tiny": 1, "none": 0, "zero": 15, "deep": 3}
+
+
+@pytest.mark.parametrize("scope", ["tensor", "model"])
+def test_positions_do_not_depend_on_what_else_is_sent(scope: Literal["tensor", "model"]) -> None:
+    codec, context = RandK(density=0.1, scope=scope), context_for(MODEL)
+    whole = codec.decode(codec.encode(MODEL, context), context)
+    parts = [["deep"], ["bias", "wide"], ["zero", "none", "tiny"]]
+    pieces = [codec.quantise({n: MODEL[n] for n in part}, context) for part in parts]
+    for symbols in (*pieces, pieces[0] | pieces[1]):
+        found = codec.decode(codec.pack(symbols, context), context)
+        assert equal(found, {name: whole[name] for name in found})
+        assert set(found) == set(symbols)
+
+
+def test_a_model_is_unbiased_where_asked_for() -> None:
+    codec = RandK(density=0.02, scope="model", unbiased=True, bits=24)
+    sums = np.zeros((3, 4, 5))
+    for number in range(ROUNDS):
+        context = context_for(MODEL, number)
+        symbols = codec.quantise({"deep": MODEL["deep"]}, context)
+        sums += codec.reconstruct(symbols, context)["deep"]
+    k = kept_count(0.02, WHOLE)
+    spread = np.abs(MODEL["deep"]) * np.sqrt((WHOLE / k - 1) / ROUNDS)
+    assert (np.abs(sums / ROUNDS - MODEL["deep"]) <= 4.5 * spread).all()
+    one = codec.reconstruct(codec.quantise(MODEL, context), context)["wide"]
+    kept = one != 0
+    assert one[kept] / MODEL["wide"][kept] == pytest.approx(WHOLE / k, rel=1e-2)
+
+
+def test_a_tensor_of_which_nothing_is_drawn() -> None:
+    tensors = {"big": WEIGHTS, "one": np.ones((1, 1), np.float32)}
+    codec = RandK(density=0.01, scope="model", coder="fixed")
+    context = context_for(tensors)
+    assert codec.counts(context) == {"big": 7, "one": 0}
+    out = codec.decode(codec.encode(tensors, context), context)
+    assert (np.count_nonzero(out["big"]), out["one"].tolist()) == (7, [[0.0]])
+    for section in (b"\0", b"\1\0"):
+        lie = b"\1\x40" + b"\x80" + b"\1" + np.float32(1).tobytes() + section
+        with pytest.raises(BitstreamError):
+            codec.decode(lie, context)
+
+
+def test_what_is_not_drawn_is_checked_too() -> None:
+    values = WEIGHTS.copy()
+    values[3, 4] = np.nan
+    with pytest.raises(CodecError, match="'w' holds values that are not finite"):
+        RandK(density=0.01).encode({"w": values}, context_for({"w": values}))
+    huge = {"w": np.full((2, 2), 1e200)}
+    with pytest.raises(CodecError, match=r"tensor 'w': values that need a step of"):
+        RandK().encode(huge, context_for(huge))
+
+
+def test_feedback_is_for_values_that_travel_as_they_are() -> None:
+    assert RandK().contracts
+    assert not RandK(unbiased=True).contracts
+
+
+@pytest.mark.parametrize(
+    "values", [{"density": 0}, {"density": 1.5}, {"bits": 1}, {"scope": "all"}]
+)
 def test_settings_are_checked(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(values))):
         build(RandK, values, "uplink")

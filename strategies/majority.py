@@ -1,0 +1,89 @@
+"""Majority vote: the server moves every weight by one step, to where most clients went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from fedcomp.codecs.steps import Step  # noqa: TC001  the settings are read from its annotation
+from fedcomp.methods import ServerStep, StepSettings
+from fedcomp.tensors import Kind, add
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fedcomp.setup import Setup
+    from fedcomp.tensors import Array, Tensors
+
+
+class MajorityVote(ServerStep):
+    """Publish T + step·sgn(aggregate − T) for weights, all else as it was aggregated.
+
+    Parameters
+    ----------
+    weights
+        The weights of version 0, the first T.
+    step
+        How far they move.
+    """
+
+    def __init__(self, weights: Tensors, step: float) -> None:
+        self._last = weights
+        self._step = step
+
+    def after_aggregate(
+        self,
+        model: Tensors,
+        side: Mapping[str, Tensors],  # noqa: ARG002
+        metrics: Mapping[str, float],  # noqa: ARG002
+        round_number: int,  # noqa: ARG002
+    ) -> tuple[Tensors, Tensors]:
+        """Return the last model, moved by the vote."""
+        self._last = {n: moved(old, model[n], self._step) for n, old in self._last.items()}
+        return {**model, **self._last}, {}
+
+
+def moved(old: Array, new: Array, step: float) -> Array:
+    """Return old + step·sgn(new − old).
+
+    A mean of floats differs from what it is of by its rounding, a few units in the last place of
+    the largest of them; so near to `old` lies a tie.
+
+    Examples
+    --------
+    >>> moved(np.array([1.0, 1.0, 1.0]), np.array([0.9, 1.00001, 1 + 1e-16]), 0.25).tolist()
+    [0.75, 1.25, 1.0]
+    """
+    change = new - old
+    tie = np.abs(change) <= 8 * np.finfo(old.dtype).eps * (np.abs(old) + step)
+    votes = np.where(tie, 0, np.sign(change))
+    return add({"": old}, {"": votes * np.float64(np.float32(step))})[""]  # as a receiver adds it
+
+
+@dataclass(frozen=True)
+class Majority(StepSettings):
+    """Majority vote after any strategy; the mean of equal votes has the sign of most of them.
+
+    Bernstein, Zhao, Azizzadenesheli, Anandkumar, "signSGD with Majority Vote is Communication
+    Efficient and Fault Tolerant", ICLR 2019, arXiv:1810.05291.  For uplinks that send signs of one
+    size, codec signsgd; clients count by their number of samples, as the strategy has it.
+
+    Parameters
+    ----------
+    step
+        How far each weight moves; the learning rate of signSGD.
+    """
+
+    name: ClassVar[str] = "majority"
+
+    step: Step = 0.01
+
+    def create(self, setup: Setup) -> ServerStep:
+        """Return the step for one run, which starts from version 0."""
+        initial = setup.take_initial()
+        specs = setup.manifest.specs
+        return MajorityVote(
+            {s.name: initial[s.name] for s in specs if s.kind is Kind.WEIGHT}, self.step
+        )
