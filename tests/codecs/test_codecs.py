@@ -120,9 +120,10 @@ def test_every_registered_codec_is_tested() -> None:
 
 
 def test_every_codec_has_its_line_of_the_table() -> None:
-    for codec in ALL:
-        assert all(codec.about), codec.name
-        assert "about" in vars(type(codec)), f"{codec.name} has that of another one"
+    for name in CODECS.names():
+        cls = CODECS.get(name)
+        assert "about" in vars(cls), f"{name} has that of another one"
+        assert all(cls.about), name
 
 
 def test_who_contracts_never_loses_more_than_everything() -> None:
