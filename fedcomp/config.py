@@ -58,7 +58,7 @@ def compose_config(overrides: list[str], folder: Path | None = None) -> dict[str
         chosen, values, failed = _sort(parsed, groups, problems)
         base = _compose(chosen, problems)
         good = [o for o in values if _may_stand(o, base, groups, failed, problems)]
-        config = _compose([*chosen, *good], problems)
+        config = _compose([*chosen, *good], problems) if good else base
         plain = _resolve(config, base, problems)
     _check_strategy(plain, _container(base), problems)
     try:
