@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from rich.table import Table
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+Counted: TypeAlias = Literal["both", "uplink"]
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -25,9 +28,11 @@ class Curve:
     Attributes
     ----------
     sent
-        All bytes both ways up to the end of each round, evaluation included.
+        All bytes up to the end of each round: both ways with evaluation, or of the uplink.
     reference_bytes
-        What float32 both ways would have cost in the whole run.
+        What float32 would have cost in the whole run.
+    counted
+        Which bytes these are.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Curve:
     scores: tuple[float, ...]
     sent: tuple[int, ...]
     reference_bytes: int
+    counted: Counted = "both"
 
     def reached(self, target: float) -> int | None:
         """Return the first round whose model reaches a target.
@@ -47,8 +53,19 @@ class Curve:
         """
         return next((at for at, score in enumerate(self.scores) if score >= target), None)
 
+    def within(self, budget_bytes: int) -> float:
+        """Return the metric of the last round that a budget pays for.
 
-def read_curve(folder: Path, name: str = "") -> Curve:
+        Examples
+        --------
+        >>> curve = Curve("a", "accuracy", (0.1, 0.5, 0.4, 0.6), (0, 10, 20, 30), 900)
+        >>> curve.within(29), curve.within(30), curve.within(9)
+        (0.4, 0.6, 0.1)
+        """
+        return self.scores[max(bisect_right(self.sent, budget_bytes) - 1, 0)]
+
+
+def read_curve(folder: Path, name: str = "", counted: Counted = "both") -> Curve:
     """Return the curve of a run folder, under its method's name if no other is given."""
     summary = read_summary(folder)
     metric, _ = metric_of(summary)
@@ -56,7 +73,8 @@ def read_curve(folder: Path, name: str = "") -> Curve:
         with (folder / "rounds.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         scores = tuple(float(row[metric]) for row in rows)
-        kinds = ("uplink_bytes", "downlink_bytes", "evaluation_bytes")
+        both = ("uplink_bytes", "downlink_bytes", "evaluation_bytes")
+        kinds = both if counted == "both" else both[:1]
         sent = tuple(accumulate(sum(int(row[kind]) for kind in kinds) for row in rows))
     except (OSError, KeyError, TypeError, ValueError) as error:
         msg = f"{folder / 'rounds.csv'} is not the table of a run: {error}"
@@ -65,16 +83,21 @@ def read_curve(folder: Path, name: str = "") -> Curve:
         msg = f"{folder / 'rounds.csv'} has no round"
         raise DataError(msg)
     found = name or str(summary["method"])
-    return Curve(found, metric, scores, sent, int(summary["reference_bytes"]))
+    reference = int(summary["reference_bytes"]) // (1 if counted == "both" else 2)
+    return Curve(found, metric, scores, sent, reference, counted)
 
 
-def comparison(curves: Sequence[Curve], reference: Curve, target: float) -> Table:
+def comparison(
+    curves: Sequence[Curve], reference: Curve, target: float, budget_bytes: int | None = None
+) -> Table:
     """Return a row a run: the final metric, bytes, and what it took to reach a target.
 
     Parameters
     ----------
     reference
         The run whose bytes to the target all others are divided by.
+    budget_bytes
+        Show the metric that so many bytes pay for, too.
     """
     metric = reference.metric
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -82,6 +105,8 @@ def comparison(curves: Sequence[Curve], reference: Curve, target: float) -> Tabl
     columns = ("rounds", metric, "best", "sent", "ratio")
     for name in (*columns, f"round with {target:.4f}", "sent then", "fewer bytes"):
         table.add_column(name, justify="right")
+    if budget_bytes is not None:
+        table.add_column(f"{metric} for {megabytes(budget_bytes)}", justify="right")
     base = reference.reached(target)
     for curve in curves:
         at = curve.reached(target)
@@ -98,6 +123,7 @@ def comparison(curves: Sequence[Curve], reference: Curve, target: float) -> Tabl
             megabytes(curve.sent[-1]),
             "–" if ratio is None else f"{ratio:.1f} ×",
             *cells,
+            *([] if budget_bytes is None else [f"{curve.within(budget_bytes):.4f}"]),
         )
     return table
 
@@ -113,7 +139,7 @@ def draw(curves: Sequence[Curve], path: Path, target: float | None = None) -> No
     FigureCanvasAgg(figure)
     by_round, by_bytes = figure.subplots(1, 2, sharey=True)
     for at, curve in enumerate(curves):
-        colour = colormaps["tab10"](at % 10)
+        colour = colormaps["tab10" if len(curves) <= 10 else "tab20"](at % 20)
         by_round.plot(curve.scores, color=colour, label=curve.name)
         points = [(n, s) for n, s in zip(curve.sent, curve.scores, strict=True) if n > 0]
         by_bytes.plot([n for n, _ in points], [s for _, s in points], color=colour)
@@ -121,7 +147,7 @@ def draw(curves: Sequence[Curve], path: Path, target: float | None = None) -> No
     by_bytes.xaxis.set_major_formatter(lambda value, _: _power(value))
     by_round.xaxis.set_major_locator(MaxNLocator(integer=True))
     by_round.set(xlabel="round", ylabel=curves[0].metric, xlim=(0, None))
-    by_bytes.set(xlabel="sent, both ways")
+    by_bytes.set(xlabel="sent, both ways" if curves[0].counted == "both" else "sent up")
     for axes in (by_round, by_bytes):
         axes.grid(visible=True, alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

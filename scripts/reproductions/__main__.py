@@ -23,7 +23,7 @@ from fedcomp.runtime import cpu_count
 if TYPE_CHECKING:
     from scripts.reproductions.plan import Plan
 
-PLANS = ("fsfl",)
+PLANS = ("codecs", "fsfl")
 """Modules of this package with a `PLAN`."""
 
 
@@ -104,13 +104,13 @@ def show(plan: Plan, folder: Path) -> None:
         print(f"without the run {plan.reference} there is nothing to compare with")
         return
     try:
-        curves = {name: read_curve(folder / name, name) for name in there}
+        curves = {name: read_curve(folder / name, name, plan.counted) for name in there}
         running = [n for n in there if read_summary(folder / n)["status"] != "finished"]
     except FedcompError as error:
         sys.exit(f"scripts/reproduce: {error}")
     reference = curves[plan.reference]
     target = reference.scores[(len(reference.scores) - 1) // 2]
-    table = comparison(list(curves.values()), reference, target)
+    table = comparison(list(curves.values()), reference, target, plan.budget_bytes)
     wide = None if sys.stdout.isatty() else 160
     Console(width=wide).print(table)
     if running:

@@ -1,0 +1,43 @@
+"""Uplink codecs beside each other on CIFAR-10 with CosSGD's net, all else the same.
+
+Ten clients with 5,000 images each, 5,000 images a round; only the bytes of the uplink are compared.
+"""
+
+from __future__ import annotations
+
+from scripts.reproductions.plan import Plan
+
+
+def _up(codec: str, *settings: str) -> tuple[str, ...]:
+    return (f"codec@uplink={codec}", *(f"uplink.{setting}" for setting in settings))
+
+
+PLAN = Plan(
+    field=("engine=inline", "experiment=codecs_cifar10"),
+    runs={
+        "none": _up("none"),
+        "lossless": _up("lossless"),
+        "cast": _up("cast"),
+        "uniform, 4 bits": _up("uniform", "bits=4"),
+        "linear, 2 bits": _up("linear"),
+        "linear, clipped": _up("linear", "clip=0.01", "rounding=nearest"),
+        "linear, rotated": _up("linear", "rotation=hadamard"),
+        "cossgd, 2 bits": _up("cossgd"),
+        "kmeans": _up("kmeans"),
+        "qsgd": _up("qsgd"),
+        "terngrad": _up("terngrad"),
+        "eden, 2 bits": _up("eden", "bits=2"),
+        "eden, 1 bit": _up("eden"),
+        "sign": _up("sign"),
+        "powersgd": _up("powersgd"),
+        "randk": _up("randk", "density=0.04"),
+        "threshold": _up("threshold"),
+        "topk": _up("topk", "density=0.04"),
+        "stc": _up("stc"),
+        "fsfl": _up("fsfl"),
+        "deepcabac": _up("deepcabac", "step=0.00390625"),
+    },
+    reference="none",
+    counted="uplink",
+    budget_bytes=2_000_000,
+)
