@@ -46,3 +46,9 @@ def test_flags_are_canonical(head: bytes, message: str) -> None:
     data = head + Coding("fixed").encode(np.zeros(3, np.int32))
     with pytest.raises(BitstreamError, match=message):
         MidriseCoding("fixed").decode(memoryview(data), (3,))
+
+
+def test_zeros_that_are_announced_are_there() -> None:
+    data = b"\1" + Coding("golomb").encode(np.ones(3, np.int32))
+    with pytest.raises(BitstreamError, match="announced and there are none"):
+        MidriseCoding("golomb").decode(memoryview(data), (3,))
