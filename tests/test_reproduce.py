@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -29,6 +30,7 @@ def reproduce(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_every_run_of_a_plan_composes_and_shares_the_field(name: str) -> None:
     plan = import_module(f"scripts.reproductions.{name}").PLAN
     assert plan.reference in plan.runs
+    assert all(re.fullmatch(r"\w+", run) for run in plan.runs), "they name folders"
     configs = {run: compose_config([*plan.field, *words]) for run, words in plan.runs.items()}
     shared = ("dataset", "partition", "model", "train", "clients", "fraction", "seed", "strategy")
     for config in configs.values():
