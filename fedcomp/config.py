@@ -25,8 +25,6 @@ from fedcomp.settings import parse
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hydra.core.config_loader import ConfigLoader
-
 MOUNTS = ("uplink", "downlink")
 """Places at which the group `codec` is mounted."""
 
@@ -54,7 +52,7 @@ def compose_config(overrides: list[str], folder: Path | None = None) -> dict[str
     """
     with initialize_config_dir(str(folder or config_dir()), version_base="1.3"):
         parsed, problems = _parse(overrides, sweep=False)
-        groups = _groups(GlobalHydra.instance().config_loader(), parsed)
+        groups = _groups(folder or config_dir(), parsed)
         chosen, values, failed = _sort(parsed, groups, problems)
         base = _compose(chosen, problems)
         good = [o for o in values if _may_stand(o, base, groups, failed, problems)]
@@ -146,8 +144,7 @@ def run_hydra(arguments: list[str], task: Callable[[dict[str, Any], str], None])
 
 def group_choices() -> dict[str, list[str]]:
     """Return the options of every group, for the help text."""
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return _groups(GlobalHydra.instance().config_loader(), [])
+    return _groups(config_dir(), [])
 
 
 def _parse(overrides: list[str], *, sweep: bool) -> tuple[list[Override], list[str]]:
@@ -167,21 +164,20 @@ def _parse(overrides: list[str], *, sweep: bool) -> tuple[list[Override], list[s
     return parsed, problems
 
 
-def _groups(loader: ConfigLoader, parsed: list[Override]) -> dict[str, list[str]]:
+def _groups(folder: Path, parsed: list[Override]) -> dict[str, list[str]]:
     """Return each group, as it is written on the command line, with its options.
 
     Folders in `hydra.searchpath` add options, so that a codec of another package needs no fork.
     """
     found: dict[str, set[str]] = {}
-    for group in loader.list_groups(""):
-        found[group] = {str(option) for option in loader.get_group_options(group)}
     given = [o.value() for o in parsed if o.key_or_group == "hydra.searchpath"]
-    for place in (place for places in given if isinstance(places, list) for place in places):
-        for path in Path(str(place).removeprefix("file://")).glob("*/*.yaml"):
+    more = (str(place) for places in given if isinstance(places, list) for place in places)
+    for place in (folder, *(Path(name.removeprefix("file://")) for name in more)):
+        for path in place.glob("*/*.yaml"):
             found.setdefault(path.parent.name, set()).add(path.stem)
     codecs = sorted(found.pop("codec", ()))
     known = {f"codec@{mount}": codecs for mount in MOUNTS}
-    known |= {name: sorted(o) for name, o in sorted(found.items()) if o and name != "hydra"}
+    known |= {name: sorted(options) for name, options in sorted(found.items())}
     return known
 
 
