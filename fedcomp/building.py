@@ -88,13 +88,9 @@ def build_codec(given: Any, path: str) -> Codec:
     name, schedule = str(values.pop("name", "")), values.pop("schedule", None)
     cls = _find(CODECS, name, path)
     codec = _build_mixed(values, path) if cls is Mixed else build(cls, values, path)
-    if schedule is None or (isinstance(schedule, dict) and not _says_something(schedule)):
-        return codec
-    return _build_scheduled(codec, values, schedule, f"{path}.schedule")
-
-
-def _says_something(schedule: Mapping[str, Any]) -> bool:
-    return any(value is not None for key, value in schedule.items() if key != "shape")
+    if isinstance(schedule, dict):
+        schedule = {key: value for key, value in schedule.items() if value is not None}
+    return _build_scheduled(codec, values, schedule, f"{path}.schedule") if schedule else codec
 
 
 def _build_mixed(values: Mapping[str, Any], path: str) -> Mixed:
@@ -123,8 +119,11 @@ def _build_mixed(values: Mapping[str, Any], path: str) -> Mixed:
         if not isinstance(part, dict) or part.keys() != {"tensors", "codec"}:
             problems.append(f"{place}={_shown(part)}: is to have the keys tensors and codec")
             continue
+        if not isinstance(part["tensors"], str):
+            problems.append(f"{place}.tensors={_shown(part['tensors'])}: is to be a word")
+            continue
         codec = inner(part["codec"], f"{place}.codec")
-        made += [attempt(_checked, Part, place, tensors=str(part["tensors"]), codec=codec)]
+        made += [attempt(_checked, Part, place, tensors=part["tensors"], codec=codec)]
     otherwise = inner(values.get("otherwise"), f"{path}.otherwise")
     if problems:
         raise ConfigError(problems)
@@ -137,6 +136,9 @@ def _build_scheduled(codec: Codec, values: Mapping[str, Any], schedule: Any, pat
         msg = f"{path}={_shown(schedule)}: has keys such as key, shape, start and end"
         raise ConfigError(msg)
     made = build(Schedule, schedule, path)
+    if not all(math.isfinite(end) for end in (made.start, made.end or 0)):
+        msg = f"{path}: start and end must be finite"
+        raise ConfigError(msg)
     numbers = {
         f.name
         for f in fields(codec)
@@ -147,14 +149,18 @@ def _build_scheduled(codec: Codec, values: Mapping[str, Any], schedule: Any, pat
         msg = f"{path}.key={made.key}: codec {codec.name} has no such number{hint}"
         raise ConfigError(msg)
     problems = []
-    for end in (made.start, made.start if made.end is None else made.end):
-        value = int(end) if isinstance(getattr(codec, made.key), int) and end == int(end) else end
+    for name in ("start", "end"):
+        end = getattr(made, name)
+        if end is None:
+            continue
+        whole = isinstance(getattr(codec, made.key), int) and end == math.floor(end)
         try:
-            build(type(codec), {**values, made.key: value}, path)
+            build(type(codec), {**values, made.key: int(end) if whole else end}, path)
         except ConfigError as error:
-            problems += error.problems
+            reasons = [problem.partition(": ")[2] for problem in error.problems]
+            problems += [f"{path}.{name}={end:g}: as {made.key}, {reason}" for reason in reasons]
     if problems:
-        raise ConfigError(dict.fromkeys(problems))
+        raise ConfigError(problems)
     return Scheduled.of(codec, made)
 
 

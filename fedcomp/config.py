@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ MOUNTS = ("uplink", "downlink")
 
 HYDRA_KEYS = ("hydra.run.dir", "hydra.searchpath")
 """What may be changed of Hydra itself."""
+
+MOST_JOBS = 10_000
+"""A sweep that names more is taken for a slip of the hand."""
 
 _NO_FOLDER = ("", "None", "???")
 
@@ -105,7 +109,8 @@ def run_folder(folder: Path) -> str:
 def _alternatives(override: Override) -> list[str]:
     if not override.is_sweep_override():
         return [str(override.input_line)]
-    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    values = islice(override.sweep_string_iterator(), MOST_JOBS + 1)
+    return [f"{override.get_key_element()}={value}" for value in values]
 
 
 def _container(config: DictConfig) -> dict[str, Any]:
@@ -253,7 +258,9 @@ def _may_stand(
         node = node._get_node(part)
     if OmegaConf.is_dict(node):
         place = f"codec@{path[0]}" if path[0] in MOUNTS else path[0]
-        problems.append(f"{text}: {path[0]} holds settings of its own; choose {place}=… or one key")
+        whole, first = ".".join(path), next(iter(node), "")
+        better = f"{place}=… or one key" if len(path) == 1 else f"one key: {whole}.{first}=…"
+        problems.append(f"{text}: {whole} holds settings of its own; choose {better}")
         return False
     return True
 

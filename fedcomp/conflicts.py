@@ -56,6 +56,24 @@ def _link_conflicts(settings: Settings) -> list[str]:
             f"codec@downlink={settings.downlink.name}: with these settings a packet refers to the"
             " last one, and not every client of a broadcast has it; they work on the uplink only"
         )
+    downlink, votes = settings.downlink, settings.server_step.name == "majority"
+    if downlink.mode == "delta" and not downlink.settles and not votes:
+        others = [
+            "finer settings of it" if downlink.name not in ("signsgd", "terngrad") else "",
+            "downlink.mode=absolute" if "absolute" in downlink.modes else "",
+            "server_step=majority" if downlink.name == "signsgd" else "",
+            "another codec@downlink",
+        ]
+        problems.append(
+            f"codec@downlink={downlink.name}: with these settings a packet may be farther from the"
+            " change of the model than no packet, and the next one has to make up for it: the model"
+            f" that clients see would run away; choose {' or '.join(filter(None, others))}"
+        )
+    if votes and uplink.name != "signsgd":
+        problems.append(
+            f"server_step=majority: counts signs of one size, and codec@uplink={uplink.name} sends"
+            " others; choose codec@uplink=signsgd or server_step=none"
+        )
     if "ClientSide" in settings.strategy.target:
         why = (
             "feedback adds what earlier rounds left out to the clipped update"

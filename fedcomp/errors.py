@@ -89,6 +89,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     '; did you mean fedavg? Allowed: fedavg, krum'
     """
     names = sorted(known)
+    if not names:
+        return ""
     near = get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]}?" if near else ";"
     return f"{hint} Allowed: {', '.join(names)}".replace("; Allowed", "; allowed")

@@ -144,6 +144,16 @@ class Setup:
             msg = f"model={model.name}: cannot be built with these settings: {error}"
             raise ConfigError(msg) from error
         expected = TASKS[data.task].output_shape(data.classes, data.input_shape)
+        misfits = [
+            f"{key}.{problem}"
+            for key, codec in (
+                ("uplink", self.settings.uplink),
+                ("downlink", self.settings.downlink),
+            )
+            for problem in codec.misfits(self.manifest)
+        ]
+        if misfits:
+            raise ConfigError(misfits)
         if found != expected:
             msg = (
                 f"model={model.name}: its outputs for one input have the shape {found}, the"

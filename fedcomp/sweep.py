@@ -14,13 +14,14 @@ import sys
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from fedcomp.config import compose_config, run_folder, split_sweep
+from fedcomp.config import MOST_JOBS, compose_config, run_folder, split_sweep
 from fedcomp.errors import ConfigError, FedcompError
 from fedcomp.report.summary import comparison, read_summary
 
@@ -95,6 +96,10 @@ def plan(overrides: list[str]) -> tuple[Path, list[Job]]:
     problems: list[str] = []
     choices, folder = split_sweep(overrides, problems)
     fixed = {words[0] for words in choices if len(set(words)) == 1}
+    count = prod(map(len, choices))
+    if count > MOST_JOBS:
+        msg = f"a sweep of more than {MOST_JOBS} runs; name fewer values"
+        raise ConfigError([*problems, msg])
     jobs: dict[str, Job] = {}
     for words in product(*choices):
         job = Job(words, tuple(word for word in words if word not in fixed))

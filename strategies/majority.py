@@ -27,11 +27,14 @@ class MajorityVote(ServerStep):
         The weights of version 0, the first T.
     step
         How far they move.
+    voters
+        How many clients there are in a round.
     """
 
-    def __init__(self, weights: Tensors, step: float) -> None:
+    def __init__(self, weights: Tensors, step: float, voters: int) -> None:
         self._last = weights
         self._step = step
+        self._voters = voters
 
     def after_aggregate(
         self,
@@ -41,23 +44,25 @@ class MajorityVote(ServerStep):
         round_number: int,  # noqa: ARG002
     ) -> tuple[Tensors, Tensors]:
         """Return the last model, moved by the vote."""
-        self._last = {n: moved(old, model[n], self._step) for n, old in self._last.items()}
+        step, voters = self._step, self._voters
+        self._last = {n: moved(old, model[n], step, voters) for n, old in self._last.items()}
         return {**model, **self._last}, {}
 
 
-def moved(old: Array, new: Array, step: float) -> Array:
+def moved(old: Array, new: Array, step: float, voters: int) -> Array:
     """Return old + step·sgn(new − old).
 
-    A mean of floats differs from what it is of by its rounding, a few units in the last place of
-    the largest of them; so near to `old` lies a tie.
+    A tie is what is nearer to `old` than half of one of so many votes, or than the rounding of
+    their sum.
 
     Examples
     --------
-    >>> moved(np.array([1.0, 1.0, 1.0]), np.array([0.9, 1.00001, 1 + 1e-16]), 0.25).tolist()
+    >>> moved(np.array([1.0, 1.0, 1.0]), np.array([0.9, 1.00001, 1 + 1e-16]), 0.25, 3).tolist()
     [0.75, 1.25, 1.0]
     """
     change = new - old
-    tie = np.abs(change) <= 8 * np.finfo(old.dtype).eps * (np.abs(old) + step)
+    rounding = (voters + 2) * np.finfo(old.dtype).eps * (np.abs(old) + step)
+    tie = np.abs(change) <= np.maximum(step / (2 * voters), rounding)
     votes = np.where(tie, 0, np.sign(change))
     return add({"": old}, {"": votes * np.float64(np.float32(step))})[""]  # as a receiver adds it
 
@@ -84,6 +89,5 @@ class Majority(StepSettings):
         """Return the step for one run, which starts from version 0."""
         initial = setup.take_initial()
         specs = setup.manifest.specs
-        return MajorityVote(
-            {s.name: initial[s.name] for s in specs if s.kind is Kind.WEIGHT}, self.step
-        )
+        weights = {s.name: initial[s.name] for s in specs if s.kind is Kind.WEIGHT}
+        return MajorityVote(weights, self.step, setup.settings.clients_per_round)

@@ -1,6 +1,7 @@
 """Write the checked-in payloads that do not exist yet: `python -m tests.golden_files`.
 
-A file that exists is never changed: bytes written by an older version must stay readable.
+A file that exists is not changed, so that bytes of an older version stay readable; before the first
+release a format may change, and its file with it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.powersgd import PowerSgd
 from fedcomp.codecs.qsgd import Qsgd
 from fedcomp.codecs.randk import RandK
-from fedcomp.codecs.sign import Sign, SignSgd
+from fedcomp.codecs.sign import Sign
+from fedcomp.codecs.signsgd import SignSgd
 from fedcomp.codecs.stc import Stc
 from fedcomp.codecs.terngrad import TernGrad
 from fedcomp.codecs.threshold import Threshold

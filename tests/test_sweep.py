@@ -79,6 +79,12 @@ def test_a_sweep_is_every_combination_once() -> None:
     assert [job.label for job in plan(["seed=2,2", "rounds=1,2"])[1]] == ["rounds=1", "rounds=2"]
 
 
+@pytest.mark.parametrize("word", ["seed=range(1,1000000000)", "seed=range(1,200)"])
+def test_too_many_runs_are_a_slip_of_the_hand(word: str) -> None:
+    with pytest.raises(ConfigError, match="more than 10000 runs"):
+        plan([word, "rounds=range(1,200)"])
+
+
 def test_a_job_is_known_by_its_overrides_alone(tmp_path: Path) -> None:
     one, two = plan(["seed=1,2", "rounds=3"])[1]
     parent, (again, other) = plan(["rounds=3,4", f"hydra.run.dir={tmp_path}", "seed=2"])

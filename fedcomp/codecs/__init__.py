@@ -23,7 +23,7 @@ CODECS: Registry[type[Codec]] = Registry(
         "qsgd": "fedcomp.codecs.qsgd:Qsgd",
         "randk": "fedcomp.codecs.randk:RandK",
         "sign": "fedcomp.codecs.sign:Sign",
-        "signsgd": "fedcomp.codecs.sign:SignSgd",
+        "signsgd": "fedcomp.codecs.signsgd:SignSgd",
         "stc": "fedcomp.codecs.stc:Stc",
         "terngrad": "fedcomp.codecs.terngrad:TernGrad",
         "threshold": "fedcomp.codecs.threshold:Threshold",

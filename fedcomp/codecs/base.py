@@ -119,6 +119,18 @@ class Codec(ABC):
         """
         return True
 
+    @property
+    def settles(self) -> bool:
+        """Whether what one packet leaves out comes to an end in the next ones, for usual weights.
+
+        A downlink of differences needs that: T − P is all that earlier packets have left out.
+        """
+        return self.contracts
+
+    def misfits(self, manifest: Manifest) -> list[str]:  # noqa: ARG002
+        """Say which settings mean nothing for a model."""
+        return []
+
     def over(self, rounds: int) -> Codec:  # noqa: ARG002
         """Return this codec for a run of so many rounds; a schedule looks at them."""
         return self

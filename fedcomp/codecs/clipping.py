@@ -9,6 +9,9 @@ import numpy as np
 if TYPE_CHECKING:
     from fedcomp.tensors import Array
 
+SETTLING = 0.01
+"""Share of clipped weights with which two bits are enough for what is left of usual weights."""
+
 
 def largest_kept(values: Array, share: float) -> float:
     """Return the largest magnitude of a tensor but for int(share · n) of its n non-zero weights.
@@ -23,4 +26,4 @@ def largest_kept(values: Array, share: float) -> float:
     sizes = np.abs(values.reshape(-1) if whole else values[values != 0])
     dropped = int(share * sizes.size)
     at = sizes.size - 1 - dropped
-    return float(np.partition(sizes, at)[at]) if dropped else float(sizes.max())
+    return float(np.partition(sizes, at)[at]) if dropped else float(sizes.max(initial=0))

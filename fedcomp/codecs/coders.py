@@ -31,6 +31,13 @@ Coder: TypeAlias = Literal["cabac", "deflate", "fixed", "golomb", "huffman", "zs
 _MODULES = {"fixed": "bits"}
 
 
+def check_alphabet(coder: Coder, bits: int) -> None:
+    """Refuse Huffman codes of more levels than they have words for."""
+    if coder == "huffman" and bits > 16:
+        msg = f"coder=huffman has code words for 65,536 levels, bits={bits} may need more"
+        raise ValueError(msg)
+
+
 def nothing(name: str) -> None:
     """Return no levels for a tensor."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from fedcomp.codecs.base import About
-from fedcomp.codecs.clipping import largest_kept
+from fedcomp.codecs.clipping import SETTLING, largest_kept
 from fedcomp.codecs.coders import Coder, Coding  # noqa: TC001  for the settings
 from fedcomp.codecs.draws import positions
 from fedcomp.codecs.midrise import MidriseCoding
@@ -40,7 +40,7 @@ class CosSgd(NumberedCodec):
     bits
         Width of an angle.
     clip
-        Share of the non-zero weights, the largest, that are clipped; hurts from 8 bits on.
+        Share of the non-zero weights, the largest, that are clipped; hurts from 6 bits on.
     rounding
         Of angles: `nearest` (biased), or `stochastic`, right on average in angle, not in value.
     density
@@ -69,6 +69,11 @@ class CosSgd(NumberedCodec):
         """No: the smallest weights move to the smallest level, which may be far away."""
         return False
 
+    @property
+    def settles(self) -> bool:
+        """Whether the largest weights do not stretch two or three steps over all others."""
+        return self.density == 1 and (self.bits >= 4 or (self.bits > 1 and self.clip >= SETTLING))
+
     def coding(self, context: Context) -> Coding:  # noqa: ARG002
         """Return how levels are written."""
         return MidriseCoding(self.coder)
@@ -83,6 +88,7 @@ class CosSgd(NumberedCodec):
 
     def numbered(self, name: str, values: Array, context: Context) -> Numbered | None:
         """Return the levels −m … m of angles, m being 2^(bits − 1), and the two floats."""
+        values = np.asarray(values, np.promote_types(values.dtype, np.float32))
         generator = context.generator(name)
         if self.density < 1:
             count = kept_count(self.density, values.size)

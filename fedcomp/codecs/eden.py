@@ -32,7 +32,7 @@ class Eden(NumberedCodec):
     Vargaftik et al., "DRIVE: One-bit Distributed Mean Estimation", NeurIPS 2021, arXiv:2105.08339;
     "EDEN: Communication-Efficient and Robust Distributed Mean Estimation for Federated Learning",
     ICML 2022, arXiv:2108.08842.  Whatever w is, E‖ŵ − w‖² is 0.571, 0.133, 0.0358, 0.0096 of ‖w‖²
-    at 1 to 4 bits.
+    at 1 to 4 bits in tensors of a thousand weights or more.
 
     A tensor below 2^17 weights has one S of 32 bits, a larger one one for each 2^16: no weight is
     padded.  Tensors of a few weights, which no rotation by signs makes normal, are biased.
@@ -51,7 +51,7 @@ class Eden(NumberedCodec):
     name: ClassVar[str] = "eden"
     about: ClassVar[About] = About(
         paper="Vargaftik et al., ICML 2022, arXiv:2108.08842; 1 bit: DRIVE, arXiv:2105.08339",
-        formula="R⁻¹(S·Q(R·w)), R = H·D·H·D random, Q of Lloyd-Max",
+        formula="R⁻¹(S·Q(R·w)), R a random Hadamard rotation, Q of Lloyd-Max",
         bias="unbiased; biased with unbiased=false",
         cost="O(n log n)",
     )
@@ -64,6 +64,11 @@ class Eden(NumberedCodec):
     def contracts(self) -> bool:
         """Whether S is that of least squares; the other one lengthens w, of few weights too far."""
         return not self.unbiased
+
+    @property
+    def settles(self) -> bool:
+        """Yes: E‖ŵ − w‖² is at most 0.58 of ‖w‖² in tensors of some size."""
+        return True
 
     def coding(self, context: Context) -> Coding:  # noqa: ARG002
         """Return how numbers of centroids are written."""

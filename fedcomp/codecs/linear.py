@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Le, Lt
 
 from fedcomp.codecs.base import About
-from fedcomp.codecs.clipping import largest_kept
+from fedcomp.codecs.clipping import SETTLING, largest_kept
 from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.numbered import Numbered, NumberedCodec
 from fedcomp.codecs.rotation import rotated, unrotated
@@ -64,6 +64,12 @@ class Linear(NumberedCodec):
         """No: the smallest weights move to the next level, which may be far away."""
         return False
 
+    @property
+    def settles(self) -> bool:
+        """Whether the largest weights do not stretch two or three steps over all others."""
+        enough = 4 if self.rotation == "none" else 3
+        return self.bits >= enough or (self.bits > 1 and self.clip >= SETTLING)
+
     def coding(self, context: Context) -> Coding:  # noqa: ARG002
         """Return how levels are written."""
         return Coding(self.coder)
@@ -82,7 +88,7 @@ class Linear(NumberedCodec):
             bound = largest_kept(values, self.clip)
             values = np.clip(values, -bound, bound)
         ends = np.array([values.min(), values.max()], np.float32)
-        if np.abs(ends).max() < quantise.SMALLEST_STEP:
+        if single(float(np.abs(ends).max())) < quantise.SMALLEST_STEP:
             return None
         low, high = ends.astype(np.float64)
         steps = 2**self.bits - 1

@@ -18,7 +18,7 @@ from fedcomp.tensors import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fedcomp.tensors import Tensors, TensorSpec
+    from fedcomp.tensors import Manifest, Tensors, TensorSpec
 
 LAYERS = {"conv": (3, 4, 5), "dense": (2,)}
 """Numbers of axes of a weight by the sort of its layer."""
@@ -84,9 +84,12 @@ class Mixed(Codec):
 
     def __post_init__(self) -> None:
         for codec in self.codecs:
-            if codec.mode != self.mode or codec.mode not in codec.modes:
+            if codec.mode not in codec.modes:
                 possible = " or ".join(codec.modes)
-                msg = f"mode={self.mode}: {codec.name} in it works in mode {possible} only"
+                msg = f"mode={codec.mode}: {codec.name} in it works in mode {possible} only"
+                raise ValueError(msg)
+            if codec.mode != self.mode:
+                msg = f"mode={self.mode}, and {codec.name} in it has another one, {codec.mode}"
                 raise ValueError(msg)
         waits = {codec.patience for codec in self.codecs} - {None}
         if len(waits) > 1:
@@ -102,6 +105,11 @@ class Mixed(Codec):
     def contracts(self) -> bool:
         """Whether all codecs do."""
         return all(codec.contracts for codec in self.codecs)
+
+    @property
+    def settles(self) -> bool:
+        """Whether all codecs do."""
+        return all(codec.settles for codec in self.codecs)
 
     @property
     def uses_previous(self) -> bool:
@@ -122,6 +130,17 @@ class Mixed(Codec):
     def patience(self) -> int | None:
         """The rounds to wait of a codec on an adaptive schedule."""
         return next((c.patience for c in self.codecs if c.patience is not None), None)
+
+    def misfits(self, manifest: Manifest) -> list[str]:
+        """Name the parts that take no tensor of a model."""
+        taken = {self._owner(spec) for spec in manifest.specs}
+        kinds = ", ".join([*LAYERS, *sorted({str(spec.kind) for spec in manifest.specs})])
+        return [
+            f"parts.{at}.tensors={part.tensors}: takes no tensor of the model that no earlier part"
+            f" takes; choose of {kinds}, or a part of a name such as {manifest.specs[0].name}"
+            for at, part in enumerate(self.parts)
+            if at not in taken
+        ]
 
     def over(self, rounds: int) -> Codec:
         """Return the codec with schedules that end with the run."""

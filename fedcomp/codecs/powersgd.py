@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from fedcomp.codecs.base import About
-from fedcomp.codecs.coders import Coder, Coding
+from fedcomp.codecs.coders import Coder, Coding, check_alphabet
 from fedcomp.codecs.numbered import Numbered, NumberedCodec
 from fedcomp.codecs.steps import single, spanned
 from fedcomp.coding import quantise
@@ -60,6 +60,19 @@ class PowerSgd(NumberedCodec):
     warm_start: bool = True
     bits: Annotated[int, Ge(4), Le(24)] = 8
     coder: Coder = "cabac"
+
+    def __post_init__(self) -> None:
+        check_alphabet(self.coder, self.bits)
+
+    @property
+    def contracts(self) -> bool:
+        """Whether P and Q are fine enough for P·Qᵀ to be next to a projection of any M."""
+        return self.bits >= 8
+
+    @property
+    def settles(self) -> bool:
+        """Yes: of usual matrices coarser factors are next to projections, too."""
+        return True
 
     @property
     def uses_previous(self) -> bool:

@@ -77,7 +77,8 @@ class Qsgd(NumberedCodec):
         """Return the norm of each bucket as it travels; 0 where it is next to nothing."""
         single(float(np.abs(values).max()))  # refuses what has no square
         squares = np.square(values.reshape(-1), dtype=np.float64)
-        norms = np.sqrt(np.add.reduceat(squares, range(0, values.size, self.bucket or values.size)))
+        starts = np.arange(0, values.size, self.bucket or values.size)
+        norms = np.sqrt(np.add.reduceat(squares, starts))
         single(float(norms.max()))
         return np.where(norms < quantise.SMALLEST_STEP, 0, norms).astype(np.float32)
 

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.arrays import finite
 from fedcomp.codecs.base import About
-from fedcomp.codecs.coders import Coder, Coding
+from fedcomp.codecs.coders import Coder, Coding, check_alphabet
 from fedcomp.codecs.draws import drawn, positions
 from fedcomp.codecs.levels import LevelCodec, Levels, is_float, is_hard
 from fedcomp.codecs.steps import named, spanned
@@ -68,6 +68,9 @@ class RandK(LevelCodec):
     unbiased: bool = False
     bits: Annotated[int, Ge(2), Le(24)] = 8
     coder: Coder = "cabac"
+
+    def __post_init__(self) -> None:
+        check_alphabet(self.coder, self.bits)
 
     @property
     def contracts(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 
 from fedcomp.codecs.sine import sine
 
@@ -20,6 +20,8 @@ class Schedule:
     ----------
     key
         The codec's setting that changes; whole numbers stay whole.
+    start, end
+        Its values at the ends.
     shape
         `constant`: start.  `linear`: start + (end − start)·x.  `cosine`: end + (start − end)·
         (1 + cos πx) / 2.  `cubic`: end + (start − end)·(1 − x)³.  `doubling`: twice the value, or
@@ -30,15 +32,15 @@ class Schedule:
 
     Examples
     --------
-    >>> cubic = Schedule("density", "cubic", 0.5, 0.05, rounds=1001)
+    >>> cubic = Schedule("density", 0.5, 0.05, "cubic", rounds=1001)
     >>> [round(cubic.at_round(t), 3) for t in (1, 101, 251, 501, 1001)]
     [0.5, 0.378, 0.24, 0.106, 0.05]
     """
 
     key: str
-    shape: Literal["constant", "linear", "cosine", "cubic", "doubling", "adaptive"]
-    start: Annotated[float, Gt(0)]
-    end: Annotated[float, Gt(0)] | None = None
+    start: float
+    end: float | None = None
+    shape: Literal["constant", "linear", "cosine", "cubic", "doubling", "adaptive"] = "linear"
     rounds: Annotated[int, Ge(1)] | None = None
     every: Annotated[int, Ge(1)] | None = None
 
@@ -55,6 +57,9 @@ class Schedule:
                 asked = "is needed" if needed else "means nothing"
                 msg = f"{name} {asked} where shape={self.shape}"
                 raise ValueError(msg)
+        if doubles and not (self.start > 0 and (self.end or 0) > 0):
+            msg = f"what doubles is more than 0; start is {self.start:g}, end {self.end:g}"
+            raise ValueError(msg)
 
     @property
     def needs_rounds(self) -> bool:
@@ -97,7 +102,6 @@ class Schedule:
     def after(self, doublings: int) -> float:
         """Return the value after so many doublings or halvings."""
         assert self.end is not None  # noqa: S101
-        doublings = min(doublings, self.doublings)
-        if self.end < self.start:
-            return max(self.start / 2.0**doublings, self.end)
-        return min(self.start * 2.0**doublings, self.end)
+        if doublings >= self.doublings:
+            return self.end
+        return self.start * 2.0 ** (-doublings if self.end < self.start else doublings)

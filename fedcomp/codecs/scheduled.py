@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,10 +13,10 @@ from fedcomp.coding.reader import Reader, varint
 from fedcomp.errors import BitstreamError, CodecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from fedcomp.codecs.schedule import Schedule
-    from fedcomp.tensors import Tensors
+    from fedcomp.tensors import Manifest, Tensors
 
 
 class Doubled(NamedTuple):
@@ -23,6 +24,23 @@ class Doubled(NamedTuple):
 
     doublings: int
     symbol: Any
+
+
+class Unmarked(Mapping[str, Any]):
+    """Earlier symbols without marks, each decoded when it is looked up; some never had one."""
+
+    def __init__(self, symbols: Mapping[str, Any]) -> None:
+        self._symbols = symbols
+
+    def __getitem__(self, name: str) -> Any:
+        found = self._symbols[name]
+        return found.symbol if isinstance(found, Doubled) else found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._symbols)
+
+    def __len__(self) -> int:
+        return len(self._symbols)
 
 
 @dataclass(frozen=True)
@@ -48,9 +66,12 @@ class Scheduled(Codec):
     @property
     def contracts(self) -> bool:
         """Whether the codec does at both ends of the schedule."""
-        schedule = self.schedule
-        ends = (schedule.start, schedule.end or schedule.start)
-        return all(self.with_value(value).contracts for value in ends)
+        return all(codec.contracts for codec in self._ends())
+
+    @property
+    def settles(self) -> bool:
+        """Whether the codec does at both ends of the schedule."""
+        return all(codec.settles for codec in self._ends())
 
     @property
     def uses_previous(self) -> bool:
@@ -71,6 +92,10 @@ class Scheduled(Codec):
     def patience(self) -> int | None:
         """The rounds to wait of an adaptive schedule."""
         return self.schedule.every if self.schedule.adaptive else self.codec.patience
+
+    def misfits(self, manifest: Manifest) -> list[str]:
+        """Say which settings of the codec mean nothing for a model."""
+        return self.codec.misfits(manifest)
 
     def over(self, rounds: int) -> Codec:
         """Return the codec with a schedule that ends with the run, unless it says when."""
@@ -137,6 +162,10 @@ class Scheduled(Codec):
             out |= self._after(count).reconstruct({name: symbol}, self._inner(context))
         return out
 
+    def _ends(self) -> list[Codec]:
+        ends = (self.schedule.start, self.schedule.end)
+        return [self.with_value(value) for value in ends if value is not None]
+
     def _sending(self, context: Context) -> tuple[Codec, Context]:
         if not self.schedule.adaptive:
             return self._fixed(context), context
@@ -169,7 +198,6 @@ class Scheduled(Codec):
     @staticmethod
     def _inner(context: Context) -> Context:
         """Return the context as the codec knows it, without marks on earlier symbols."""
-        if context.previous is None:
+        if context.previous is None or isinstance(context.previous, Unmarked):
             return context
-        previous = {name: symbol.symbol for name, symbol in context.previous.items()}
-        return replace(context, previous=previous)
+        return replace(context, previous=Unmarked(context.previous))

@@ -1,4 +1,4 @@
-"""Signs: one bit a weight, and one size for all of them."""
+"""Scaled signs: one bit a weight, and the mean magnitude."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from fedcomp.codecs.base import About
 from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.levels import LevelCodec, Levels
-from fedcomp.codecs.steps import Step, single
+from fedcomp.codecs.steps import single
 from fedcomp.coding import quantise
 from fedcomp.errors import BitstreamError, CodecError
 
@@ -30,67 +30,31 @@ class Sign(LevelCodec):
 
     Parameters
     ----------
-    step
-        None for the mean magnitude; or one size of all weights, which costs nothing, and then
-        sgn(0) is 0: votes, whose size means nothing, as in signSGD.
     coder
-        How the signs are written; `fixed` takes one bit each, two in a tensor that holds a 0.
+        How the signs are written; `fixed` takes one bit each, as in the paper.
     """
 
     name: ClassVar[str] = "sign"
     modes: ClassVar[tuple[Mode, ...]] = ("delta",)
     about: ClassVar[About] = About(
         paper="Karimireddy et al., ICML 2019, arXiv:1901.09847",
-        formula="(‖w‖₁ / n)·sgn(w); step·sgn(w) where a step is given",
+        formula="(‖w‖₁ / n)·sgn(w)",
         bias="biased",
         cost="O(n)",
     )
 
-    step: Step | None = None
     coder: Coder = "fixed"
-
-    @property
-    def contracts(self) -> bool:
-        """Whether the size is the mean magnitude."""
-        return self.step is None
-
-    def weight_step(self, context: Context) -> float:  # noqa: ARG002
-        """Return the step if it is a setting."""
-        return self.step or 0.0
 
     def coding(self, context: Context) -> Coding:  # noqa: ARG002
         """Return how signs are written."""
-        return SignCoding(self.coder, zeros=self.step is not None)
+        return SignCoding(self.coder)
 
     def levels(self, name: str, values: Array, context: Context) -> Levels:  # noqa: ARG002
-        """Return signs and their size."""
-        if self.step is not None:
-            return Levels.of(np.sign(values).astype(np.int32), self.step)
+        """Return −1 and 1, and the mean magnitude."""
         mean = single(float(np.abs(values).mean(dtype=np.float64)))
         if mean < quantise.SMALLEST_STEP:
             return Levels.zeros(values.shape)
         return Levels.of(np.where(values < 0, np.int32(-1), np.int32(1)), mean)
-
-
-@dataclass(frozen=True)
-class SignSgd(Sign):
-    """The signs of signSGD, whose size is a setting: what a majority vote counts, and its outcome.
-
-    Bernstein, Zhao, Azizzadenesheli, Anandkumar, "signSGD with Majority Vote is Communication
-    Efficient and Fault Tolerant", ICLR 2019, arXiv:1810.05291.  With server_step=majority, which
-    takes the same step; zeros, the ties of a vote, are why the coder is not `fixed`.
-    """
-
-    name: ClassVar[str] = "signsgd"
-    about: ClassVar[About] = About(
-        paper="Bernstein et al., ICLR 2019, arXiv:1810.05291",
-        formula="step·sgn(w)",
-        bias="biased",
-        cost="O(n)",
-    )
-
-    step: Step | None = 0.01
-    coder: Coder = "cabac"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import single
 from fedcomp.codecs.topk import largest
+from fedcomp.coding import quantise
 
 if TYPE_CHECKING:
     from fedcomp.codecs.base import Context, Mode
@@ -57,4 +58,6 @@ class Stc(LevelCodec):
         kept = largest(sizes.reshape(-1), self.density)
         chosen = sizes >= kept[kept > 0].min()
         mean = single(float(sizes[chosen].mean(dtype=np.float64)))
+        if mean < quantise.SMALLEST_STEP:
+            return Levels.zeros(values.shape)
         return Levels.of(np.where(chosen, np.sign(values), 0).astype(np.int32), mean)

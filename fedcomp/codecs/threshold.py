@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.base import About
-from fedcomp.codecs.coders import Coder, Coding
+from fedcomp.codecs.coders import Coder, Coding, check_alphabet
 from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import Step, single
 from fedcomp.codecs.topk import spanned_levels
@@ -60,6 +60,7 @@ class Threshold(LevelCodec):
             given = f"{self.tau}, {self.relative}"
             msg = f"give either tau or relative, and null for the other; got {given}"
             raise ValueError(msg)
+        check_alphabet(self.coder, self.bits)
 
     def coding(self, context: Context) -> Coding:  # noqa: ARG002
         """Return how levels are written."""

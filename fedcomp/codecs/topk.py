@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.arrays import finite
 from fedcomp.codecs.base import About
-from fedcomp.codecs.coders import Coder, Coding
+from fedcomp.codecs.coders import Coder, Coding, check_alphabet
 from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import spanned
 from fedcomp.coding import quantise
@@ -53,6 +53,9 @@ class TopK(LevelCodec):
     scope: Literal["tensor", "model"] = "tensor"
     bits: Annotated[int, Ge(2), Le(24)] = 8
     coder: Coder = "cabac"
+
+    def __post_init__(self) -> None:
+        check_alphabet(self.coder, self.bits)
 
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Select among the weights given, then quantise."""

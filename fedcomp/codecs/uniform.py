@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from fedcomp.codecs.base import About
-from fedcomp.codecs.coders import Coder, Coding
+from fedcomp.codecs.coders import Coder, Coding, check_alphabet
 from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import Step, single, spanned
 from fedcomp.coding import quantise
@@ -57,14 +57,17 @@ class Uniform(LevelCodec):
         if (self.bits is None) == (self.step is None):
             msg = f"give either bits or step, and null for the other; got {self.bits}, {self.step}"
             raise ValueError(msg)
-        if self.coder == "huffman" and (self.bits or 0) > 16:
-            msg = f"coder=huffman has code words for 65,536 levels, bits={self.bits} may need more"
-            raise ValueError(msg)
+        check_alphabet(self.coder, self.bits or 0)
 
     @property
     def contracts(self) -> bool:
         """Whether each weight goes to the nearest level, and 0 is one."""
         return self.rounding == "nearest"
+
+    @property
+    def settles(self) -> bool:
+        """Whether rounding is to the nearest, to a given step, or to many of them."""
+        return self.contracts or (self.bits or 24) >= 4
 
     def weight_step(self, context: Context) -> float:  # noqa: ARG002
         """Return the step if it is a setting."""

@@ -36,8 +36,10 @@ class Plateau:
 
     def observe(self, loss: float) -> None:
         """Take up the loss of one more round."""
-        self._waited = 0 if loss < self._least else self._waited + 1
-        self._least = min(loss, self._least)
+        if loss < self._least:
+            self._least, self._waited = loss, 0
+        else:
+            self._waited += 1
         if self._waited == self._patience:
             self.count, self._waited = self.count + 1, 0
 

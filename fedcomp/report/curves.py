@@ -53,16 +53,16 @@ class Curve:
         """
         return next((at for at, score in enumerate(self.scores) if score >= target), None)
 
-    def within(self, budget_bytes: int) -> float:
-        """Return the metric of the last round that a budget pays for.
+    def within(self, budget_bytes: int) -> int:
+        """Return the last round that a budget pays for.
 
         Examples
         --------
         >>> curve = Curve("a", "accuracy", (0.1, 0.5, 0.4, 0.6), (0, 10, 20, 30), 900)
         >>> curve.within(29), curve.within(30), curve.within(9)
-        (0.4, 0.6, 0.1)
+        (2, 3, 0)
         """
-        return self.scores[max(bisect_right(self.sent, budget_bytes) - 1, 0)]
+        return max(bisect_right(self.sent, budget_bytes) - 1, 0)
 
 
 def read_curve(folder: Path, name: str = "", counted: Counted = "both") -> Curve:
@@ -102,11 +102,12 @@ def comparison(
     metric = reference.metric
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("run")
-    columns = ("rounds", metric, "best", "sent", "ratio")
-    for name in (*columns, f"round with {target:.4f}", "sent then", "fewer bytes"):
+    sent = "sent" if reference.counted == "both" else "sent up"
+    columns = ("rounds", metric, "best", sent, "ratio")
+    for name in (*columns, f"round with {target:.4f}", f"{sent} then", "fewer bytes"):
         table.add_column(name, justify="right")
     if budget_bytes is not None:
-        table.add_column(f"{metric} for {megabytes(budget_bytes)}", justify="right")
+        table.add_column(f"{metric} (round) for {megabytes(budget_bytes)}", justify="right")
     base = reference.reached(target)
     for curve in curves:
         at = curve.reached(target)
@@ -123,9 +124,14 @@ def comparison(
             megabytes(curve.sent[-1]),
             "–" if ratio is None else f"{ratio:.1f} ×",
             *cells,
-            *([] if budget_bytes is None else [f"{curve.within(budget_bytes):.4f}"]),
+            *([] if budget_bytes is None else [_paid(curve, budget_bytes)]),
         )
     return table
+
+
+def _paid(curve: Curve, budget_bytes: int) -> str:
+    at = curve.within(budget_bytes)
+    return f"{curve.scores[at]:.4f} ({at})"
 
 
 def draw(curves: Sequence[Curve], path: Path, target: float | None = None) -> None:
@@ -140,9 +146,10 @@ def draw(curves: Sequence[Curve], path: Path, target: float | None = None) -> No
     by_round, by_bytes = figure.subplots(1, 2, sharey=True)
     for at, curve in enumerate(curves):
         colour = colormaps["tab10" if len(curves) <= 10 else "tab20"](at % 20)
-        by_round.plot(curve.scores, color=colour, label=curve.name)
+        style = {"color": colour, "linestyle": "-" if at < 20 else "--"}
+        by_round.plot(curve.scores, label=curve.name, **style)
         points = [(n, s) for n, s in zip(curve.sent, curve.scores, strict=True) if n > 0]
-        by_bytes.plot([n for n, _ in points], [s for _, s in points], color=colour)
+        by_bytes.plot([n for n, _ in points], [s for _, s in points], **style)
     by_bytes.set_xscale("log")
     by_bytes.xaxis.set_major_formatter(lambda value, _: _power(value))
     by_round.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -100,7 +100,7 @@ def from_record(record: ArrayRecord) -> Tensors:
 
 
 def downlink_record(fields: Downlink, round_number: int) -> ConfigRecord:
-    """Return what the server tells a client; its size does not depend on the values."""
+    """Return what the server tells a client."""
     return ConfigRecord(
         {
             keys.ROUND_FIELD: round_number,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from fedcomp.config import run_folder
 from fedcomp.errors import FedcompError
 from fedcomp.report.curves import comparison, draw, read_curve
 from fedcomp.report.summary import read_summary
@@ -80,7 +81,7 @@ def run(plan: Plan, name: str, folder: Path, given: argparse.Namespace) -> bool:
         "-m",
         "fedcomp",
         *shlex.split(words),
-        f"hydra.run.dir={folder}",
+        run_folder(folder),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(cpu_count() // given.jobs, 1))}
     with log.open("w", encoding="utf-8") as out:

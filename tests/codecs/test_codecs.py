@@ -24,7 +24,8 @@ from fedcomp.codecs.qsgd import Qsgd
 from fedcomp.codecs.randk import RandK
 from fedcomp.codecs.schedule import Schedule
 from fedcomp.codecs.scheduled import Scheduled
-from fedcomp.codecs.sign import Sign, SignSgd
+from fedcomp.codecs.sign import Sign
+from fedcomp.codecs.signsgd import SignSgd
 from fedcomp.codecs.stc import Stc
 from fedcomp.codecs.terngrad import TernGrad
 from fedcomp.codecs.threshold import Threshold
@@ -76,9 +77,10 @@ ALL = [
     Linear(bits=1, rotation="hadamard", coder="fixed"),
     Mixed("delta", (Part("conv", Stc(density=0.2)), Part("weight", Qsgd())), Uniform()),
     Mixed("absolute", (Part("double|scalar", Cast(mode="absolute")),), NoCompression()),
-    Scheduled.of(Uniform(), Schedule("bits", "linear", 8, 2, rounds=9)),
-    Scheduled.of(Qsgd(coder="golomb"), Schedule("s", "adaptive", 1, 7, every=2)),
-    Sign(step=0.5),
+    Scheduled.of(Uniform(), Schedule("bits", 8, 2, "linear", rounds=9)),
+    Scheduled.of(Qsgd(coder="golomb"), Schedule("s", 1, 7, "adaptive", every=2)),
+    SignSgd(step=0.5, coder="fixed"),
+    PowerSgd(rank=1, bits=4),
     SignSgd(),
     RandK(density=0.3),
     RandK(density=0.7),
@@ -132,7 +134,7 @@ def test_who_contracts_never_loses_more_than_everything() -> None:
     spikes[0, 0] = 1
     heavy = np.asarray(rng.standard_cauchy(size=(40, 50)), np.float32)
     unsafe = {codec.name for codec in ALL if not codec.contracts}
-    assert unsafe >= {"qsgd", "randk", "sign", "signsgd", "terngrad", "uniform"}
+    assert unsafe >= {"powersgd", "qsgd", "randk", "signsgd", "terngrad", "uniform"}
     for codec in (codec for codec in ALL if codec.contracts and codec.mode == "delta"):
         for values in (spikes, heavy, spikes * np.float32(0.01)):
             tensors = {"w": values}

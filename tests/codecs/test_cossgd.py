@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,6 +169,22 @@ def test_values_next_to_nothing_are_zeros_and_huge_ones_are_refused() -> None:
     assert not decoded(CosSgd(clip=0.25), spread).any()
     with pytest.raises(CodecError, match=r"tensor 'w': values that need a step of"):
         decoded(CosSgd(), np.full((2, 2), 1e200))
+
+
+@pytest.mark.parametrize(
+    ("settings", "settles"),
+    [
+        ({}, True),
+        ({"bits": 1}, False),
+        ({"bits": 2, "clip": 0.0}, False),
+        ({"bits": 4, "clip": 0.0}, True),
+        ({"bits": 4, "density": 0.5}, False),
+    ],
+)
+def test_a_packet_that_settles_is_nearer_than_none(settings: dict[str, Any], settles: bool) -> None:
+    codec = CosSgd(**settings)
+    assert codec.settles == settles
+    assert (error(codec) < 0.98) == settles
 
 
 def test_a_draw_of_zeros_is_a_tensor_of_zeros() -> None:

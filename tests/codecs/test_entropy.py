@@ -18,7 +18,8 @@ from fedcomp.codecs.numbered import Numbered
 from fedcomp.codecs.powersgd import PowerSgd
 from fedcomp.codecs.qsgd import Qsgd
 from fedcomp.codecs.randk import RandK
-from fedcomp.codecs.sign import Sign, SignSgd
+from fedcomp.codecs.sign import Sign
+from fedcomp.codecs.signsgd import SignSgd
 from fedcomp.codecs.stc import Stc
 from fedcomp.codecs.terngrad import TernGrad
 from fedcomp.codecs.threshold import Threshold

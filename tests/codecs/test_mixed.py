@@ -18,7 +18,10 @@ from fedcomp.codecs.stc import Stc
 from fedcomp.codecs.topk import TopK
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.coding.reader import varint
+from fedcomp.config import compose_config
 from fedcomp.errors import BitstreamError, ConfigError
+from fedcomp.settings import parse
+from fedcomp.setup import Setup
 from fedcomp.tensors import Kind, Manifest, TensorSpec
 from tests.common import context_for
 
@@ -114,7 +117,7 @@ def test_importance_goes_to_those_that_look_at_it() -> None:
 
 
 def test_schedules_within_follow_the_run() -> None:
-    inner = Scheduled.of(TopK(), Schedule("density", "linear", 0.5, 0.1))
+    inner = Scheduled.of(TopK(), Schedule("density", 0.5, 0.1, "linear"))
     codec = Mixed("delta", (Part("conv", inner),), inner).over(3)
     last = replace(CONTEXT, round=3)
     sent = codec.decode(codec.encode(TENSORS, last), last)
@@ -123,14 +126,14 @@ def test_schedules_within_follow_the_run() -> None:
 
 
 def test_what_it_says_of_itself_is_what_its_codecs_say() -> None:
-    adaptive = Scheduled.of(Qsgd(), Schedule("s", "adaptive", 1, 4, every=3))
+    adaptive = Scheduled.of(Qsgd(), Schedule("s", 1, 4, "adaptive", every=3))
     codec = Mixed("delta", (Part("conv", adaptive),), Uniform())
     assert (codec.patience, codec.contracts, codec.uses_previous) == (3, False, False)
     assert Mixed("delta", (), Uniform()).contracts
     other = replace(adaptive, schedule=replace(adaptive.schedule, every=4))
     with pytest.raises(ValueError, match=r"need the same every, these have \[3, 4\]"):
         Mixed("delta", (Part("conv", adaptive),), other)
-    with pytest.raises(ValueError, match="none in it works in mode absolute only"):
+    with pytest.raises(ValueError, match="none in it has another one, absolute"):
         Mixed("delta", (), NoCompression())
     assert Mixed("delta", (), Uniform()).id != Mixed("delta", (), Cast()).id
 
@@ -166,6 +169,9 @@ def test_settings_give_every_codec_the_mode() -> None:
         ({"parts": [{"tensors": "("}]}, r"uplink.parts.0={.*: is to have the keys tensors and"),
         ({"parts": [{"tensors": "(", "codec": "cast"}]}, r"tensors=\( is no regular expression"),
         ({"parts": "conv"}, r"uplink.parts.0=conv: is to have"),
+        ({"parts": [{"tensors": ["a"], "codec": "cast"}]}, r"parts.0.tensors=\["),
+        ({"parts": [{"tensors": None, "codec": "cast"}]}, "parts.0.tensors=null: is to be a word"),
+        ({"otherwise": {"name": "uniform", "mode": "absolute"}}, "has another one, absolute"),
         ({"otherwise": "cats"}, "uplink.otherwise.name=cats: codec 'cats' is unknown"),
         ({"otherwise": None}, "uplink.otherwise=null: is to be a codec"),
         ({"otherwise": {"name": "uniform", "bit": 3}}, "uplink.otherwise.bit=3: the key"),
@@ -184,8 +190,17 @@ def test_wrong_settings_are_named(change: dict[str, object], message: str) -> No
         ({"key": "x", "start": 2, "shape": "constant"}, "codec uniform has no such number"),
         ({"key": "coder", "start": 2, "shape": "constant"}, "codec uniform has no such number"),
         ({"key": "bits", "start": 2, "shape": "linear"}, "uplink.schedule: end is needed"),
-        ({"key": "bits", "start": 1, "end": 40, "shape": "linear"}, "bits=1: .*\n.*bits=40"),
-        ({"key": "bits", "start": 2.5, "shape": "constant"}, "bits=2.5: Input should be a valid"),
+        (
+            {"key": "bits", "start": 1, "end": 40, "shape": "linear"},
+            r"start=1: as bits, .*\n.*schedule.end=40: as bits",
+        ),
+        ({"key": "fine_step", "start": 10**400, "end": 1}, "must be finite"),
+        ({"key": "bits", "start": 0, "end": 1, "shape": "doubling", "every": 1}, "more than 0"),
+        ({"shape": "cosine"}, "uplink.schedule.key: a value is missing"),
+        (
+            {"key": "bits", "start": 2.5, "shape": "constant"},
+            "start=2.5: as bits, Input should be a valid",
+        ),
         ({"start": 2.5}, "uplink.schedule.key: a value is missing"),
     ],
 )
@@ -195,5 +210,23 @@ def test_wrong_schedules_are_named(schedule: object, message: str) -> None:
 
 
 def test_a_schedule_that_says_nothing_is_none() -> None:
-    values = {"name": "uniform", "schedule": {"key": None, "shape": "linear", "start": None}}
+    values = {"name": "uniform", "schedule": {"key": None, "shape": None, "start": None}}
     assert build_codec(values, "uplink") == Uniform()
+
+
+def test_values_below_zero_may_be_scheduled() -> None:
+    values = {"name": "nnc", "schedule": {"key": "qp", "start": -50, "end": -20}}
+    codec = build_codec(values, "uplink").over(7)
+    assert isinstance(codec, Scheduled)
+    assert [codec.with_value(codec.schedule.at_round(t)).qp for t in (1, 4, 7)] == [-50, -35, -20]  # type: ignore[attr-defined]
+
+
+def test_a_part_for_no_tensor_of_the_model_is_named() -> None:
+    codec = Mixed("delta", (Part("convs", Stc()), Part("conv", Stc()), Part("body.0.w", Stc())))
+    first, third = codec.misfits(CONTEXT.manifest)
+    assert first.startswith("parts.0.tensors=convs: takes no tensor of the model")
+    assert "choose of conv, dense, bias, weight, or a part of a name such as body" in first
+    assert third.startswith("parts.2.tensors=body.0.w: takes no tensor")
+    config = compose_config(["codec@uplink=mixed", "uplink.parts=[{tensors: convs, codec: stc}]"])
+    with pytest.raises(ConfigError, match=r"uplink\.parts\.0\.tensors=convs: takes no tensor"):
+        Setup(parse(config)).check()

@@ -14,7 +14,7 @@ SHAPES = ("linear", "cosine", "cubic")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("start", "end"), [(8.0, 2.0), (0.01, 0.5)])
 def test_ends_and_formulas(shape: str, start: float, end: float) -> None:
-    schedule = Schedule("bits", shape, start, end, rounds=21)  # type: ignore[arg-type]
+    schedule = Schedule("bits", start, end, shape, rounds=21)  # type: ignore[arg-type]
     formulas = {
         "linear": lambda x: start + (end - start) * x,
         "cosine": lambda x: end + (start - end) * (1 + math.cos(math.pi * x)) / 2,
@@ -28,21 +28,21 @@ def test_ends_and_formulas(shape: str, start: float, end: float) -> None:
 
 
 def test_published_sparsities() -> None:
-    cubic = Schedule("rate", "cubic", 0.5, 0.95, rounds=1001)
+    cubic = Schedule("rate", 0.5, 0.95, "cubic", rounds=1001)
     values = [round(cubic.at_round(t + 1), 3) for t in (0, 100, 250, 500, 750, 999)]
     assert values == [0.5, 0.622, 0.760, 0.894, 0.943, 0.950]
 
 
 def test_doubling_stops_at_its_end() -> None:
-    up = Schedule("s", "doubling", 1, 10, every=3)
+    up = Schedule("s", 1, 10, "doubling", every=3)
     assert [up.at_round(t) for t in (1, 3, 4, 6, 7, 10, 13, 99)] == [1, 1, 2, 2, 4, 8, 10, 10]
-    down = Schedule("density", "doubling", 0.04, 0.01, every=1)
+    down = Schedule("density", 0.04, 0.01, "doubling", every=1)
     assert [down.at_round(t) for t in (0, 1, 2, 3, 4)] == [0.04, 0.04, 0.02, 0.01, 0.01]
 
 
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
 def test_doublings_are_as_many_as_change_the_value(start: float, end: float) -> None:
-    schedule = Schedule("x", "adaptive", start, end, every=1)
+    schedule = Schedule("x", start, end, "adaptive", every=1)
     values = [schedule.after(k) for k in range(schedule.doublings + 2)]
     assert values[0] == start
     assert values[-1] == values[-2] == end
@@ -51,9 +51,9 @@ def test_doublings_are_as_many_as_change_the_value(start: float, end: float) -> 
 
 
 def test_one_round_and_constants() -> None:
-    assert Schedule("bits", "linear", 8, 2, rounds=1).at_round(1) == 8
-    assert Schedule("bits", "constant", 8).at_round(50) == 8
-    assert Schedule("bits", "adaptive", 8, 2, every=1).at_round(50) == 8
+    assert Schedule("bits", 8, 2, "linear", rounds=1).at_round(1) == 8
+    assert Schedule("bits", 8, shape="constant").at_round(50) == 8
+    assert Schedule("bits", 8, 2, "adaptive", every=1).at_round(50) == 8
 
 
 @pytest.mark.parametrize(

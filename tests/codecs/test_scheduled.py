@@ -16,8 +16,8 @@ from fedcomp.errors import BitstreamError, CodecError
 from tests.common import context_for
 
 TENSORS = {"w": np.random.default_rng(4).normal(size=(40, 50)).astype(np.float32)}
-BITS = Scheduled.of(Uniform(), Schedule("bits", "linear", 8, 2, rounds=4))
-ADAPTIVE = Scheduled.of(Qsgd(coder="fixed"), Schedule("s", "adaptive", 1, 7, every=2))
+BITS = Scheduled.of(Uniform(), Schedule("bits", 8, 2, "linear", rounds=4))
+ADAPTIVE = Scheduled.of(Qsgd(coder="fixed"), Schedule("s", 1, 7, "adaptive", every=2))
 
 
 def context(number: int = 1, plateaus: int = 0) -> Context:
@@ -58,7 +58,7 @@ def test_an_impossible_count_is_refused() -> None:
 
 def test_symbols_of_the_last_packet_reach_the_codec() -> None:
     plain = Nnc(qp=None, step=0.1, temporal=True)
-    codec = Scheduled.of(plain, Schedule("step", "adaptive", 0.1, 0.2, every=1))
+    codec = Scheduled.of(plain, Schedule("step", 0.1, 0.2, "adaptive", every=1))
     assert codec.uses_previous
     previous = codec.quantise(TENSORS, context(1))
     then = replace(context(2), previous=previous)
@@ -70,7 +70,7 @@ def test_symbols_of_the_last_packet_reach_the_codec() -> None:
 
 
 def test_whole_numbers_stay_whole_and_the_run_gives_the_end() -> None:
-    codec = Scheduled.of(TopK(), Schedule("bits", "linear", 8, 3))
+    codec = Scheduled.of(TopK(), Schedule("bits", 8, 3, "linear"))
     over = codec.over(11)
     assert isinstance(over, Scheduled)
     assert over.schedule.rounds == 11
@@ -86,7 +86,7 @@ def test_what_a_codec_says_of_itself() -> None:
     assert BITS.patience is None
     assert ADAPTIVE.patience == 2
     assert not ADAPTIVE.contracts
-    fine = Scheduled.of(Qsgd(bucket=16), Schedule("s", "linear", 2, 16, rounds=3))
+    fine = Scheduled.of(Qsgd(bucket=16), Schedule("s", 2, 16, "linear", rounds=3))
     assert not fine.contracts
-    assert Scheduled.of(Qsgd(bucket=16), Schedule("s", "linear", 4, 16, rounds=3)).contracts
+    assert Scheduled.of(Qsgd(bucket=16), Schedule("s", 4, 16, "linear", rounds=3)).contracts
     assert len({c.id for c in (BITS, ADAPTIVE, fine, Qsgd(bucket=16), Uniform())}) == 5

@@ -1,26 +1,33 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fedcomp.codecs.base import Codec
+from fedcomp.codecs.mixed import Mixed, Part
 from fedcomp.codecs.nnc import Nnc
+from fedcomp.codecs.powersgd import PowerSgd
 from fedcomp.codecs.randk import RandK
 from fedcomp.codecs.schedule import Schedule
 from fedcomp.codecs.scheduled import Scheduled
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError
+from fedcomp.link.client import ClientLink
 from fedcomp.link.plateau import Plateau
 from fedcomp.link.server import ServerLink
 from fedcomp.link.session import Session
 from fedcomp.link.stores import MemoryStateStore, StateStore
+from fedcomp.tensors import Manifest
 from fedcomp.wire.packet import read_chain
 from tests.common import equal, read_csv, run_inline
 from tests.link.common import (
     BIG,
     accept,
+    answer,
     big,
     client,
     deliver,
@@ -31,8 +38,8 @@ from tests.link.common import (
     whole,
 )
 
-UP = Scheduled.of(Uniform(), Schedule("bits", "adaptive", 2, 8, every=1))
-DOWN = Scheduled.of(Uniform(), Schedule("bits", "adaptive", 8, 2, every=2))
+UP = Scheduled.of(Uniform(), Schedule("bits", 2, 8, "adaptive", every=1))
+DOWN = Scheduled.of(Uniform(), Schedule("bits", 8, 2, "adaptive", every=2))
 
 
 def answers(of: Session, server: ServerLink, store: StateStore, number: int) -> int:
@@ -82,7 +89,7 @@ def test_earlier_symbols_are_read_as_they_were_made() -> None:
         def uses_previous(self) -> bool:
             return True
 
-    up = Scheduled.of(Remembering(), Schedule("density", "linear", 0.5, 0.1, rounds=3))
+    up = Scheduled.of(Remembering(), Schedule("density", 0.5, 0.1, "linear", rounds=3))
     of = session(up=up, manifest=BIG)
     server, store = serve(of), MemoryStateStore()
     sizes = []
@@ -99,7 +106,7 @@ def test_earlier_symbols_are_read_as_they_were_made() -> None:
 
 def test_temporal_contexts_survive_a_schedule() -> None:
     plain = Nnc(qp=None, step=0.02, temporal=True)
-    up = Scheduled.of(plain, Schedule("step", "adaptive", 0.02, 0.08, every=1))
+    up = Scheduled.of(plain, Schedule("step", 0.02, 0.08, "adaptive", every=1))
     of = session(up=up, manifest=BIG)
     server, store = serve(of), MemoryStateStore()
     for number in (1, 2, 3, 4):
@@ -108,6 +115,27 @@ def test_temporal_contexts_survive_a_schedule() -> None:
         assert (link._previous is not None) == (number > 1)
         blob, seen = train(link, number)
         assert equal(whole(accept(server, link, blob, number)), seen)
+        server.observe(1.0)
+        publish(server, server.exact, number, "0")
+
+
+@pytest.mark.parametrize("other", [PowerSgd(rank=1), Nnc(qp=None, step=0.02, temporal=True)])
+def test_codecs_beside_one_on_an_adaptive_schedule_find_their_symbols(other: Codec) -> None:
+    adaptive = Scheduled.of(PowerSgd(), Schedule("rank", 1, 4, "adaptive", every=1))
+    up = Mixed("delta", (Part("^v", adaptive),), other)
+    manifest = Manifest((*BIG.specs, replace(BIG.specs[0], name="v")))
+    of = session(up=up, manifest=manifest)
+    start = {"w": big(0)["w"], "v": big(1)["w"]}
+    server, store = ServerLink(of, start, 1), MemoryStateStore()
+    server.begin()
+    for number in (1, 2, 3):
+        link = ClientLink(of, "0", store, lambda: start)
+        deliver(server, link, number)
+        assert (link._previous is not None) == (number > 1)
+        trained = {name: value * np.float32(1.01) for name, value in link.received.items()}
+        blob = answer(link, trained)
+        received = whole(accept(server, link, blob, number))
+        assert all(np.linalg.norm(received[n] - trained[n]) < 0.6 for n in start)
         server.observe(1.0)
         publish(server, server.exact, number, "0")
 

@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import MetricRecord, RecordDict
+from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from safetensors.numpy import load_file
 
-from fedcomp.codecs.sign import SignSgd
+from fedcomp.codecs.signsgd import SignSgd
 from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError
 from fedcomp.link.session import lossy
 from fedcomp.settings import build, parse
 from fedcomp.setup import Setup
 from fedcomp.tensors import Array, Tensors
+from fedcomp.wire.records import to_record
 from strategies.majority import Majority, MajorityVote, moved
 from tests.common import QUICK, context_for, equal, read_summary, run_inline
 
@@ -32,7 +35,7 @@ def mean(models: list[Array], shares: list[float]) -> Array:
     return total
 
 
-@pytest.mark.parametrize("clients", [2, 3, 4, 10, 25])
+@pytest.mark.parametrize("clients", [2, 3, 4, 10, 25, 200])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_votes_are_counted(clients: int, dtype: type[np.floating[Any]]) -> None:
     """Brute force; ties are ties although a mean of floats is not exact."""
@@ -42,7 +45,7 @@ def test_votes_are_counted(clients: int, dtype: type[np.floating[Any]]) -> None:
     models = [np.asarray(old + vote * dtype(STEP), dtype) for vote in votes]
     counted = np.sign(votes.sum(axis=0))
     assert {-1, 0, 1} == set(counted)
-    new = moved(old, mean(models, [1 / clients] * clients), STEP)
+    new = moved(old, mean(models, [1 / clients] * clients), STEP, clients)
     assert new.dtype == old.dtype
     assert np.array_equal(new, (old + counted * dtype(np.float32(STEP))).astype(dtype))
 
@@ -50,16 +53,37 @@ def test_votes_are_counted(clients: int, dtype: type[np.floating[Any]]) -> None:
 def test_two_of_three_have_it_and_many_samples_count_more() -> None:
     old = np.array([[0.5, -0.5, 0.0]], np.float32)
     up, down = old + np.float32(STEP), old - np.float32(STEP)
-    assert np.array_equal(moved(old, mean([up, up, down], [1 / 3] * 3), STEP), up)
-    assert np.array_equal(moved(old, mean([down, up, down], [1 / 3] * 3), STEP), down)
-    assert np.array_equal(moved(old, mean([up, up, down], [0.2, 0.2, 0.6]), STEP), down)
-    assert np.array_equal(moved(old, mean([up, down], [0.5, 0.5]), STEP), old)
+    assert np.array_equal(moved(old, mean([up, up, down], [1 / 3] * 3), STEP, 3), up)
+    assert np.array_equal(moved(old, mean([down, up, down], [1 / 3] * 3), STEP, 3), down)
+    assert np.array_equal(moved(old, mean([up, up, down], [0.2, 0.2, 0.6]), STEP, 3), down)
+    assert np.array_equal(moved(old, mean([up, down], [0.5, 0.5]), STEP, 2), old)
 
 
 def test_the_step_is_the_servers() -> None:
     old = np.zeros((1, 2), np.float32)
     for size in (1e-6, 100.0):
-        assert moved(old, old + np.float32(size), 0.25).tolist() == [[0.25, 0.25]]
+        assert moved(old, old + np.float32(size), 2e-6, 2).tolist() == [[np.float32(2e-6)] * 2]
+
+
+@pytest.mark.parametrize("clients", [2, 7, 100, 300])
+def test_flowers_mean_of_models_makes_no_votes(clients: int) -> None:
+    old = (RNG.normal(size=3000) * 10.0 ** RNG.integers(-3, 1, 3000)).astype(np.float32)
+    votes = RNG.integers(-1, 2, size=(clients, 3000))
+    votes[:, :1000] = 0
+    votes[: clients // 2, 1000:2000], votes[clients // 2 :, 1000:2000] = 1, -1
+    records = [
+        RecordDict(
+            {
+                "arrays": to_record({"w": old + vote.astype(np.float32) * np.float32(STEP)}),
+                "metrics": MetricRecord({"num-examples": 37}),
+            }
+        )
+        for vote in votes
+    ]
+    aggregate = aggregate_arrayrecords(records, "num-examples")["w"].numpy()
+    counted = np.sign(votes.sum(axis=0))
+    new = moved(old, aggregate, STEP, clients)
+    assert np.array_equal(new, old + counted.astype(np.float32) * np.float32(STEP))
 
 
 def test_the_downlink_carries_the_new_model_exactly() -> None:
@@ -67,7 +91,7 @@ def test_the_downlink_carries_the_new_model_exactly() -> None:
     for dtype in (np.float16, np.float32, np.float64):
         old: Tensors = {"w": RNG.normal(size=(30, 40)).astype(dtype)}
         aggregate = old["w"] + RNG.integers(-1, 2, size=(30, 40)).astype(dtype)
-        new = {"w": moved(old["w"], aggregate, STEP)}
+        new = {"w": moved(old["w"], aggregate, STEP, 2)}
         assert not np.array_equal(new["w"], old["w"])
         _, public = lossy(codec, new, old, context_for(old))
         assert equal(public, new)
@@ -75,7 +99,7 @@ def test_the_downlink_carries_the_new_model_exactly() -> None:
 
 def test_weights_move_from_round_to_round_and_all_else_is_averaged() -> None:
     start = {"w": np.zeros((1, 2), np.float32)}
-    step = MajorityVote(start, 0.5)
+    step = MajorityVote(start, 0.5, 2)
     ways = [[[9.0, -9.0]], [[0.25, -0.75]], [[0.0, 0.0]]]
     expected = [[[0.5, -0.5]], [[0.0, -1.0]], [[0.0, -0.5]]]
     for number, (way, to) in enumerate(zip(ways, expected, strict=True)):
@@ -89,7 +113,7 @@ def test_weights_move_from_round_to_round_and_all_else_is_averaged() -> None:
 
 def test_a_vote_without_a_result_is_seen() -> None:
     old = np.zeros((1, 2), np.float32)
-    assert np.isnan(moved(old, np.array([[np.nan, 1]], np.float32), STEP)).tolist() == [
+    assert np.isnan(moved(old, np.array([[np.nan, 1]], np.float32), STEP, 2)).tolist() == [
         [True, False]
     ]
 
@@ -110,10 +134,10 @@ def test_a_step_is_set_in_one_place() -> None:
     for words, up, down in (
         (["server_step.step=0.25"], 0.25, 0.25),
         (["server_step.step=0.25", "uplink.step=0.5"], 0.5, 0.25),
-        (["server_step=none"], STEP, STEP),
+        (["server_step=none", "codec@downlink=stc", "uplink.step=0.5"], 0.5, None),
     ):
         config = compose_config([*QUICK_VOTE, *words])
-        assert (config["uplink"]["step"], config["downlink"]["step"]) == (up, down)
+        assert (config["uplink"]["step"], config["downlink"].get("step")) == (up, down)
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedmedian", "fedtrimmedavg"])
