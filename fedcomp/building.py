@@ -71,7 +71,7 @@ def build_named(registry: Registry[type[T]], values: Mapping[str, Any], path: st
 def _find(registry: Registry[T], name: str, path: str) -> T:
     try:
         return registry.get(name)
-    except UnknownNameError as error:
+    except (ConfigError, UnknownNameError) as error:
         msg = f"{path}.name={name}: {error}"
         raise ConfigError(msg) from error
 

@@ -20,6 +20,9 @@ from strategies.build import build_strategy
 VARIANTS = {"cossgd_down": "cossgd"}
 """Files with other values of a codec, for a method that needs them, and the codec."""
 
+BESIDE = {"majority": ["method=signsgd"]}
+"""What an option needs beside it."""
+
 RUNS_AWAY = ("linear", "qsgd", "signsgd", "terngrad")
 """Codecs that are refused on the downlink at their defaults."""
 
@@ -40,7 +43,7 @@ def test_every_option_composes_and_builds(group: str, option: str) -> None:
         assert problem.startswith(f"codec@downlink={option}: ")
         assert "would run away; choose " in problem
         return
-    config = compose_config([override])
+    config = compose_config([override, *BESIDE.get(option, [])])
     settings = parse(config)
     assert build_strategy(settings) is not None
     if group in GROUPS:
@@ -72,7 +75,7 @@ def test_every_file_lists_all_settings_of_its_class_with_their_defaults() -> Non
         if group in ("uplink", "downlink"):
             continue
         for name in registry.names():
-            given = compose_config([f"{group}={name}"])[group]
+            given = compose_config([f"{group}={name}", *BESIDE.get(name, [])])[group]
             known = {field.name for field in dataclasses.fields(registry.get(name))}
             assert set(given) - {"name"} == known, (group, name)
     fields = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
