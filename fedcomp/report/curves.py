@@ -141,7 +141,7 @@ def draw(curves: Sequence[Curve], path: Path, target: float | None = None) -> No
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, max(4.2, 0.24 * len(curves))), layout="constrained")
     FigureCanvasAgg(figure)
     by_round, by_bytes = figure.subplots(1, 2, sharey=True)
     for at, curve in enumerate(curves):
@@ -160,7 +160,7 @@ def draw(curves: Sequence[Curve], path: Path, target: float | None = None) -> No
         axes.spines[["top", "right"]].set_visible(False)
         if target is not None:
             axes.axhline(target, color="black", linewidth=0.8, linestyle=":")
-    by_round.legend(frameon=False)
+    figure.legend(loc="outside right center", frameon=False)
     figure.savefig(path, dpi=120)
 
 
