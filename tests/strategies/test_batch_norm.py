@@ -14,8 +14,9 @@ def test_running_statistics_and_counters_go_round_fedadam(tmp_path: Path) -> Non
     """FedAdam makes doubles of all that it gets, and its steps would push a variance below 0."""
     run = run_inline(
         tmp_path,
-        *("engine=inline", "model=resnet20", "strategy=fedadam", "clients=3", f"rounds={ROUNDS}"),
-        *(f"train.steps={STEPS}", "train.batch_size=8", "train.lr=0.01", "strategy.eta=0.03"),
+        *("method=fedavg", "engine=inline", "model=resnet20", "strategy=fedadam", "clients=3"),
+        *(f"rounds={ROUNDS}", f"train.steps={STEPS}", "train.batch_size=8", "train.lr=0.01"),
+        "strategy.eta=0.03",
         *("codec@uplink=topk", "uplink.density=0.05", "codec@downlink=uniform", "downlink.bits=4"),
         "link.verify=true",
         quick=(),
