@@ -57,7 +57,7 @@ def moved(old: Array, new: Array, step: float, voters: int) -> Array:
 
     Examples
     --------
-    >>> moved(np.array([1.0, 1.0, 1.0]), np.array([0.9, 1.00001, 1 + 1e-16]), 0.25, 3).tolist()
+    >>> moved(np.array([1.0, 1.0, 1.0]), np.array([0.9, 1.1, 1.00001]), 0.25, 3).tolist()
     [0.75, 1.25, 1.0]
     """
     change = new - old
