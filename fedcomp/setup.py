@@ -146,11 +146,8 @@ class Setup:
         expected = TASKS[data.task].output_shape(data.classes, data.input_shape)
         misfits = [
             f"{key}.{problem}"
-            for key, codec in (
-                ("uplink", self.settings.uplink),
-                ("downlink", self.settings.downlink),
-            )
-            for problem in codec.misfits(self.manifest)
+            for key in ("uplink", "downlink")
+            for problem in getattr(self.settings, key).misfits(self.manifest)
         ]
         if misfits:
             raise ConfigError(misfits)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +48,32 @@ def run_inline(
     job = Job(config, "test", str(folder))
     job.settings.engine.run(job, Setup(job.settings), Hooks(observers))
     return folder
+
+
+def interrupt(folder: Path, *arguments: str) -> str:
+    """Start the command in a folder, press Ctrl-C once it has results, and return what it printed.
+
+    The signal goes to all of its processes, as from a terminal; they have to end at once.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fedcomp", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("outputs/*/*/summary.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert (process.returncode, stderr) == (130, "")
+    return stdout
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from safetensors.numpy import load_file
 
 from fedcomp import cli
 from fedcomp.runtime import Hooks
-from tests.common import QUICK, read_csv, read_summary
+from tests.common import QUICK, interrupt, read_csv, read_summary
 
 
 def fedcomp(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -135,23 +133,7 @@ def test_help_version_and_composed_configuration(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_cleanly_and_keeps_what_was_measured(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fedcomp", *QUICK, "rounds=100000"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("outputs/*/*/summary.json")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    began = time.monotonic()
-    os.kill(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
-    assert time.monotonic() - began < 5
-    assert (process.returncode, stderr) == (130, "")
+    stdout = interrupt(tmp_path, *QUICK, "rounds=100000")
     assert "interrupted" in stdout
     run = only_run(tmp_path)
     assert len(read_csv(run / "rounds.csv")) == read_summary(run)["rounds"] + 1

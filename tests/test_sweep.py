@@ -18,7 +18,7 @@ from fedcomp import sweep as module
 from fedcomp.errors import ConfigError
 from fedcomp.report.summary import read_summary
 from fedcomp.sweep import Job, plan, sweep
-from tests.common import QUICK
+from tests.common import QUICK, interrupt
 
 STUB = """
 import json, os, pathlib, signal, sys, time
@@ -269,33 +269,7 @@ def test_a_sweep_as_a_user_runs_it(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_the_run_and_the_sweep(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "fedcomp",
-            "-m",
-            *QUICK[:2],
-            "rounds=100000",
-            "seed=1,2",
-            *QUICK[3:],
-        ],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("outputs/*/*/summary.json")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    began = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
-    assert time.monotonic() - began < 5
-    assert (process.returncode, stderr) == (130, "")
+    stdout = interrupt(tmp_path, "-m", *QUICK[:2], "rounds=100000", "seed=1,2", *QUICK[3:])
     assert "stopped" in stdout
     assert stdout.endswith("interrupted: 0 of 2 jobs have finished, the same command goes on\n")
     (folder,) = tmp_path.glob("outputs/sweeps/seed-1-*")
