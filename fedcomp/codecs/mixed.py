@@ -91,9 +91,9 @@ class Mixed(Codec):
             if codec.mode != self.mode:
                 msg = f"mode={self.mode}, and {codec.name} in it has another one, {codec.mode}"
                 raise ValueError(msg)
-        waits = {codec.patience for codec in self.codecs} - {None}
+        waits = {codec.patience for codec in self.codecs if codec.patience is not None}
         if len(waits) > 1:
-            msg = f"adaptive schedules of one codec need the same every, these have {sorted(waits)}"  # type: ignore[type-var]
+            msg = f"adaptive schedules of one codec need the same every, these have {sorted(waits)}"
             raise ValueError(msg)
 
     @property
