@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from fedcomp.codecs import CODECS, Codec
+from fedcomp.codecs import CODECS, Codec, Mode
+from fedcomp.codecs.coders import Coder  # noqa: TC001  settings are read from annotations
+from fedcomp.codecs.masked import MaskedCodec
 from fedcomp.codecs.mixed import Mixed, Part
 from fedcomp.codecs.schedule import Schedule
 from fedcomp.codecs.scheduled import Scheduled
@@ -87,10 +89,51 @@ def build_codec(given: Any, path: str) -> Codec:
     values = {"name": given} if isinstance(given, str) else dict(given)
     name, schedule = str(values.pop("name", "")), values.pop("schedule", None)
     cls = _find(CODECS, name, path)
-    codec = _build_mixed(values, path) if cls is Mixed else build(cls, values, path)
+    special = {Mixed: _build_mixed, MaskedCodec: _build_masked}.get(cls)
+    codec = special(values, path) if special else build(cls, values, path)
     if isinstance(schedule, dict):
         schedule = {key: value for key, value in schedule.items() if value is not None}
     return _build_scheduled(codec, values, schedule, f"{path}.schedule") if schedule else codec
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """The plain settings of a codec of masks."""
+
+    mode: Mode = "delta"
+    coder: Coder = "cabac"
+
+
+def _build_masked(values: Mapping[str, Any], path: str) -> Codec:
+    """Make the codec of the values within a codec of masks."""
+    problems: list[str] = []
+    attempt = _attempting(problems)
+    own = {key: value for key, value in values.items() if key != "values"}
+    outer = attempt(build, _Masks, own, path) or _Masks()
+    given = values.get("values", "cast")
+    inner = attempt(_inner_codec, given, outer.mode, f"{path}.values")
+    if problems:
+        raise ConfigError(problems)
+    return _checked(MaskedCodec, path, mode=outer.mode, values=inner, coder=outer.coder)
+
+
+def _attempting(problems: list[str]) -> Callable[..., Any]:
+    """Return a function that calls another one, and notes what is wrong instead of raising it."""
+
+    def attempt(make: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        try:
+            return make(*given, **named)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return None
+
+    return attempt
+
+
+def _inner_codec(given: Any, mode: str, path: str) -> Codec:
+    """Make a codec within another one, whose mode it has unless it says otherwise."""
+    named = {"name": given} if isinstance(given, str) else given
+    return build_codec({"mode": mode, **named} if isinstance(named, dict) else named, path)
 
 
 def _build_mixed(values: Mapping[str, Any], path: str) -> Mixed:
@@ -101,17 +144,7 @@ def _build_mixed(values: Mapping[str, Any], path: str) -> Mixed:
         for key in values.keys() - {f.name for f in fields(Mixed)}
     ]
 
-    def attempt(make: Callable[..., T], *given: Any, **named: Any) -> T | None:
-        try:
-            return make(*given, **named)
-        except ConfigError as error:
-            problems.extend(error.problems)
-            return None
-
-    def inner(given: Any, place: str) -> Codec | None:
-        named = {"name": given} if isinstance(given, str) else given
-        whole = {"mode": mode, **named} if isinstance(named, dict) else named
-        return attempt(build_codec, whole, place)
+    attempt = _attempting(problems)
 
     made: list[Part | None] = []
     for at, part in enumerate(parts if isinstance(parts, list) else [parts]):
@@ -122,9 +155,9 @@ def _build_mixed(values: Mapping[str, Any], path: str) -> Mixed:
         if not isinstance(part["tensors"], str):
             problems.append(f"{place}.tensors={_shown(part['tensors'])}: is to be a word")
             continue
-        codec = inner(part["codec"], f"{place}.codec")
+        codec = attempt(_inner_codec, part["codec"], mode, f"{place}.codec")
         made += [attempt(_checked, Part, place, tensors=part["tensors"], codec=codec)]
-    otherwise = inner(values.get("otherwise"), f"{path}.otherwise")
+    otherwise = attempt(_inner_codec, values.get("otherwise"), mode, f"{path}.otherwise")
     if problems:
         raise ConfigError(problems)
     return _checked(Mixed, path, mode=mode, parts=tuple(made), otherwise=otherwise)

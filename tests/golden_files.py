@@ -20,6 +20,7 @@ from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.levels import FINE_STEP
 from fedcomp.codecs.linear import Linear
 from fedcomp.codecs.lossless import Lossless
+from fedcomp.codecs.masked import MaskedCodec
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.powersgd import PowerSgd
@@ -67,6 +68,8 @@ CODECS = {
     "randk-model": RandK(density=0.3, scope="model"),
     "lossless": Lossless(xor=False),
     "lossless-xor": Lossless(),
+    "masked": MaskedCodec(),
+    "masked-absolute": MaskedCodec("absolute", NoCompression()),
     "threshold": Threshold(relative=1.5),
 }
 

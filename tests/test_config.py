@@ -17,7 +17,7 @@ from fedcomp.settings import GROUPS, Job, parse
 from fedcomp.training.settings import TrainSettings
 from strategies.build import build_strategy
 
-VARIANTS = {"cossgd_down": "cossgd"}
+VARIANTS = {"cossgd_down": "cossgd", "masked_down": "masked"}
 """Files with other values of a codec, for a method that needs them, and the codec."""
 
 BESIDE = {"majority": ["method=signsgd"]}

@@ -16,6 +16,7 @@ CODECS: Registry[type[Codec]] = Registry(
         "kmeans": "fedcomp.codecs.kmeans:KMeans",
         "linear": "fedcomp.codecs.linear:Linear",
         "lossless": "fedcomp.codecs.lossless:Lossless",
+        "masked": "fedcomp.codecs.masked:MaskedCodec",
         "mixed": "fedcomp.codecs.mixed:Mixed",
         "nnc": "fedcomp.codecs.nnc:Nnc",
         "none": "fedcomp.codecs.none:NoCompression",

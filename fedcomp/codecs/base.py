@@ -127,6 +127,19 @@ class Codec(ABC):
         """
         return self.contracts
 
+    @property
+    def keeps_zeros(self) -> bool:
+        """Whether a weight that is exactly zero arrives as zero, so that sparse models stay so."""
+        return False
+
+    def anchor(self, model: Tensors, manifest: Manifest) -> bytes:  # noqa: ARG002
+        """Name all that a packet of mode absolute takes of the model that its receiver holds.
+
+        Two models with the same name are the same to it, so that the packet made for the holder of
+        one of them serves those of the other.  Without a name every packet stands alone.
+        """
+        return b""
+
     def misfits(self, manifest: Manifest) -> list[str]:  # noqa: ARG002
         """Say which settings mean nothing for a model."""
         return []

@@ -36,6 +36,11 @@ class Cast(Codec):
     mode: Mode = "delta"
     dtype: Literal["fp16", "bf16"] = "fp16"
 
+    @property
+    def keeps_zeros(self) -> bool:
+        """In mode absolute, where a zero is sent as one."""
+        return self.mode == "absolute"
+
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Return uint16 patterns for floats, the values themselves for integers."""
         context.manifest.check(tensors)

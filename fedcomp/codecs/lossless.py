@@ -15,11 +15,12 @@ from fedcomp.codecs.lazy import LazySymbols, each
 from fedcomp.coding import zstd
 from fedcomp.coding.reader import Reader, little_endian, varint
 from fedcomp.errors import BitstreamError
+from fedcomp.tensors import full_digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fedcomp.tensors import Array, Tensors, TensorSpec
+    from fedcomp.tensors import Array, Manifest, Tensors, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Lossless(Codec):
         Of zstd.
     xor
         ⊕ r, which makes most of a sign, an exponent and the first bits behind it zero; on the
-        uplink only, for packets of the downlink stand alone.
+        downlink for clients that hold the version before.
     """
 
     name: ClassVar[str] = "lossless"
@@ -51,6 +52,15 @@ class Lossless(Codec):
     mode: Mode = "absolute"
     level: Annotated[int, Ge(zstd.LEVELS.start), Le(zstd.LEVELS.stop - 1)] = 3
     xor: bool = True
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Always: nothing changes."""
+        return True
+
+    def anchor(self, model: Tensors, manifest: Manifest) -> bytes:  # noqa: ARG002
+        """Return a hash of the whole model, which ⊕ takes."""
+        return full_digest(model) if self.xor else b""
 
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Return the tensors themselves."""

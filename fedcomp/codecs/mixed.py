@@ -112,6 +112,11 @@ class Mixed(Codec):
         return all(codec.settles for codec in self.codecs)
 
     @property
+    def keeps_zeros(self) -> bool:
+        """Whether all codecs do."""
+        return all(codec.keeps_zeros for codec in self.codecs)
+
+    @property
     def uses_previous(self) -> bool:
         """Whether some codec does."""
         return any(codec.uses_previous for codec in self.codecs)
@@ -141,6 +146,10 @@ class Mixed(Codec):
             for at, part in enumerate(self.parts)
             if at not in taken
         ]
+
+    def anchor(self, model: Tensors, manifest: Manifest) -> bytes:
+        """Return what names that which any of the codecs takes."""
+        return b"".join(codec.anchor(model, manifest) for codec in self.codecs)
 
     def over(self, rounds: int) -> Codec:
         """Return the codec with schedules that end with the run."""

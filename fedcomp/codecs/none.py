@@ -34,6 +34,11 @@ class NoCompression(Codec):
 
     mode: Mode = "absolute"
 
+    @property
+    def keeps_zeros(self) -> bool:
+        """Always: nothing changes."""
+        return True
+
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Return the tensors themselves."""
         context.manifest.check(tensors)

@@ -74,6 +74,15 @@ class Scheduled(Codec):
         return all(codec.settles for codec in self._ends())
 
     @property
+    def keeps_zeros(self) -> bool:
+        """Whether the codec does at both ends of the schedule."""
+        return all(codec.keeps_zeros for codec in self._ends())
+
+    def anchor(self, model: Tensors, manifest: Manifest) -> bytes:
+        """Return what names that which the codec takes."""
+        return self.codec.anchor(model, manifest)
+
+    @property
     def uses_previous(self) -> bool:
         """Whether the codec does."""
         return self.codec.uses_previous

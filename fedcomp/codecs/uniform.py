@@ -73,6 +73,11 @@ class Uniform(LevelCodec):
         """Return the step if it is a setting."""
         return self.step or 0.0
 
+    @property
+    def keeps_zeros(self) -> bool:
+        """In mode absolute, where a zero has level 0."""
+        return self.mode == "absolute"
+
     def coding(self, context: Context) -> Coding:  # noqa: ARG002
         """Return how levels are written."""
         return Coding(self.coder)

@@ -16,7 +16,7 @@ from fedcomp.wire.side import write_side
 if TYPE_CHECKING:
     from fedcomp.tensors import Tensors
 
-PacketKind: TypeAlias = Literal["held", "absolute", "delta", "chain", "keyframe"]
+PacketKind: TypeAlias = Literal["held", "absolute", "anchored", "delta", "chain", "keyframe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +38,60 @@ class Broadcast:
     ----------
     public, version
         The newest version, and its name.
+
+    Attributes
+    ----------
+    anchor
+        What the codec calls the newest version, if packets of mode absolute refer to what their
+        receiver holds (`Codec.anchor`).
     """
 
     def __init__(self, session: Session, public: Tensors, version: bytes) -> None:
         self.history = History(session.link.history_bytes, session.link.history_versions)
         self.standalone: Packet | None = None
+        self.anchor = self._anchor_of(public, session)
+        self._alike = {version}  # versions with the anchor of the newest one
+        self._anchored = b""
+        self._bases: set[bytes] = set()  # versions from which the anchored payload leads on
         self._session = session
         self._public = public
         self._version = version
         self._round = 0
         self._side = b""
         self._seconds = 0.0
-        self._messages: dict[tuple[PacketKind, int, bool], Sent] = {}
+        self._messages: dict[tuple[PacketKind, int, bytes, bool], Sent] = {}
 
     def add(
-        self, payload: bytes, public: Tensors, version: bytes, number: int, side: Tensors
+        self,
+        payload: bytes,
+        public: Tensors,
+        version: bytes,
+        number: int,
+        side: Tensors,
+        anchored: bytes = b"",
     ) -> None:
-        """Take a new version, and the payload that leads to it."""
+        """Take a new version, and the payload that leads to it.
+
+        Parameters
+        ----------
+        anchored
+            In mode absolute, a shorter payload for those who hold the last version or one like it.
+        """
         base, self._version = self._version, version
         self._public, self._round, self._side = public, number, write_side(side)
         self._messages.clear()
         codec = self._session.downlink
         if codec.mode == "absolute":
             self.standalone = self._packet(codec.id, payload, NO_VERSION)
+            self._anchored, self._bases = anchored, self._alike if anchored else set()
+            before, self.anchor = self.anchor, self._anchor_of(public, self._session)
+            self._alike = {version} | (self._alike if self.anchor == before else set())
         elif version != base:
             self.history.append(self._packet(codec.id, payload, base))
+
+    def refers(self, held: bytes) -> bool:
+        """Tell whether the message for the holder of a version relies on it."""
+        return self._route(held)[0] in ("held", "anchored")
 
     def spent(self, seconds: float) -> None:
         """Note the time that making the newest version took; it goes to its first message."""
@@ -72,14 +101,14 @@ class Broadcast:
         """Return what leads from a version that a client holds to the newest one."""
         side = side and bool(self._side)
         kind, start = self._route(held)
-        key = kind, start, side
+        key = kind, start, held if kind == "anchored" else b"", side
         if key in self._messages:
             return self._messages[key]
         began = time.perf_counter()
-        if kind in ("delta", "absolute"):
+        if kind in ("delta", "absolute", "anchored"):
             began -= self._seconds
             self._seconds = 0.0
-        packets = self._packets(kind, start)
+        packets = self._packets(kind, start, held)
         extra = self._side if side else b""
         blob = b"".join(p.to_bytes() for p in [*packets[:-1], replace(packets[-1], side=extra)])
         payload = sum(len(packet.payload) for packet in packets)
@@ -94,7 +123,13 @@ class Broadcast:
         packets = [*self.history.packets, *([self.standalone] if self.standalone else [])]
         blobs = [np.frombuffer(packet.to_bytes(), np.uint8) for packet in packets]
         arrays: Tensors = {f"packet.{index}": blob for index, blob in enumerate(blobs)}
-        return arrays, {"round": self._round, "side": self._side.hex()}
+        arrays["anchored"] = np.frombuffer(self._anchored, np.uint8)
+        return arrays, {
+            "round": self._round,
+            "side": self._side.hex(),
+            "alike": sorted(version.hex() for version in self._alike),
+            "bases": sorted(version.hex() for version in self._bases),
+        }
 
     def load(self, arrays: Tensors, values: dict[str, Any]) -> None:
         """Take up what `save` returned."""
@@ -105,13 +140,21 @@ class Broadcast:
             else:
                 self.history.append(packet)
         self._round, self._side = values["round"], bytes.fromhex(values["side"])
+        self._anchored = arrays["anchored"].tobytes()
+        self._alike = {bytes.fromhex(version) for version in values["alike"]}
+        self._bases = {bytes.fromhex(version) for version in values["bases"]}
+
+    @staticmethod
+    def _anchor_of(public: Tensors, session: Session) -> bytes:
+        codec = session.downlink
+        return codec.anchor(public, session.manifest) if codec.mode == "absolute" else b""
 
     def _route(self, held: bytes) -> tuple[PacketKind, int]:
         """Return the cheapest way from a version, and where in the history it starts."""
         if held == self._version:
             return "held", 0
         if self.standalone is not None and held != NO_VERSION:
-            return "absolute", 0
+            return ("anchored" if held in self._bases else "absolute"), 0
         start = self.history.since(held) if held != NO_VERSION else None
         if start is not None:
             chain = self.history.packets[start:]
@@ -119,10 +162,12 @@ class Broadcast:
                 return ("delta" if len(chain) == 1 else "chain"), start
         return "keyframe", 0
 
-    def _packets(self, kind: PacketKind, start: int) -> list[Packet]:
+    def _packets(self, kind: PacketKind, start: int, held: bytes) -> list[Packet]:
         if kind == "held":
             packet = self._packet(KEYFRAME_CODEC.id, b"", NO_VERSION)
             return [replace(packet, flags=Flag.HELD)]
+        if kind == "anchored":
+            return [self._packet(self._session.downlink.id, self._anchored, held)]
         if kind == "absolute":
             assert self.standalone is not None  # noqa: S101  see _route
             return [self.standalone]

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _EXCHANGE = struct.Struct(">QI")
 
+UNKNOWN = b"\xff" * len(NO_VERSION)
+"""The version of a client that has lost what it held, and can read a packet that stands alone."""
+
 
 class ServerLink:
     """Versions of the public model, and the packets that bring each client to the newest one.
@@ -91,10 +94,10 @@ class ServerLink:
 
         In absolute mode the newest one does, unless that is what it could not read.
         """
-        if self.broadcast.standalone is not None and self._holds.get(site) == self.version:
-            del self._holds[site]
-        else:
-            self._holds[site] = NO_VERSION
+        alone = self.broadcast.standalone is not None and self.broadcast.refers(
+            self._holds.get(site, self._initial_version)
+        )
+        self._holds[site] = UNKNOWN if alone else NO_VERSION
 
     def uplink(self, site: str, blob: bytes, fields: Reply, round_number: int) -> Received:
         """Check the reply of a client that trained on the newest version."""
@@ -145,14 +148,19 @@ class ServerLink:
         context = self.session.context("downlink", round_number, reference, plateaus=count)
         self.exact = read_only(model)  # lets go of the old one before the new version is built
         symbols, public = lossy(codec, model, reference, context)
+        payload = codec.pack(symbols, context)
+        anchored = b""
+        if self.broadcast.anchor:
+            held = self.session.context("downlink", round_number, self.public, plateaus=count)
+            anchored = codec.pack(symbols, held)
         changed = all_moved(self.session.manifest, self.public, public)
         self.public = read_only(public)
         if _same(model, public):
             self.exact = self.public
         self.version = version_of(public)
-        payload = codec.pack(symbols, context)
         self.rate = Rate.of(self.session.manifest, [(len(payload), changed)])
-        self.broadcast.add(payload, self.public, self.version, round_number, side or {})
+        new = payload, self.public, self.version, round_number, side or {}
+        self.broadcast.add(*new, anchored if len(anchored) < len(payload) else b"")
         self.broadcast.spent(time.perf_counter() - began)
 
     def save(self) -> tuple[Tensors, dict[str, Any]]:

@@ -16,6 +16,7 @@ from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.linear import Linear
 from fedcomp.codecs.lossless import Lossless
+from fedcomp.codecs.masked import MaskedCodec
 from fedcomp.codecs.mixed import Mixed, Part
 from fedcomp.codecs.nnc import DeepCabac, Nnc
 from fedcomp.codecs.none import NoCompression
@@ -75,6 +76,10 @@ ALL = [
     Linear(),
     Linear(mode="absolute", bits=8, clip=0.1, rounding="nearest", coder="huffman"),
     Linear(bits=1, rotation="hadamard", coder="fixed"),
+    MaskedCodec(),
+    MaskedCodec("absolute", NoCompression(), "golomb"),
+    MaskedCodec("absolute", Uniform(mode="absolute"), "fixed"),
+    MaskedCodec("delta", Uniform(bits=4), "deflate"),
     Mixed("delta", (Part("conv", Stc(density=0.2)), Part("weight", Qsgd())), Uniform()),
     Mixed("absolute", (Part("double|scalar", Cast(mode="absolute")),), NoCompression()),
     Scheduled.of(Uniform(), Schedule("bits", 8, 2, "linear", rounds=9)),

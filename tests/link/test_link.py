@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedcomp.codecs.base import Codec
 from fedcomp.codecs.cast import Cast
+from fedcomp.codecs.masked import MaskedCodec
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import DivergedError, LinkError
@@ -31,7 +32,13 @@ from tests.link.common import (
     whole,
 )
 
-CODECS = [NoCompression(), Cast(), Cast(mode="absolute", dtype="bf16"), Uniform(bits=4)]
+CODECS = [
+    NoCompression(),
+    Cast(),
+    Cast(mode="absolute", dtype="bf16"),
+    Uniform(bits=4),
+    MaskedCodec(),
+]
 
 
 @pytest.mark.parametrize("down", CODECS, ids=str)

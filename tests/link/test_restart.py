@@ -10,6 +10,7 @@ from safetensors.numpy import load, save
 
 from fedcomp.codecs.base import Codec
 from fedcomp.codecs.cast import Cast
+from fedcomp.codecs.lossless import Lossless
 from fedcomp.codecs.nnc import Nnc
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.uniform import Uniform
@@ -37,7 +38,7 @@ from tests.link.common import (
 )
 
 UP = Nnc(qp=None, step=0.02, temporal=True)
-DOWNS = [Uniform(bits=3), Cast(), Cast(mode="absolute"), NoCompression()]
+DOWNS = [Uniform(bits=3), Cast(), Cast(mode="absolute"), NoCompression(), Lossless()]
 
 
 def restarted(server: ServerLink, start: int) -> ServerLink:
