@@ -74,6 +74,17 @@ def _link_conflicts(settings: Settings) -> list[str]:
             f"server_step=majority: counts signs of one size, and codec@uplink={uplink.name} sends"
             " others; choose codec@uplink=signsgd or server_step=none"
         )
+    if settings.server_step.sparsity(1, settings.rounds) and not downlink.keeps_zeros:
+        problems.append(
+            f"codec@downlink={downlink.name}: with these settings a zero may arrive as something"
+            f" else, and server_step={settings.server_step.name} is there for zeros; choose"
+            " codec@downlink=masked_down, none or lossless"
+        )
+    if (settings.recipe.name == "snip") != (settings.server_step.name == "snip"):
+        problems.append(
+            f"recipe={settings.recipe.name} server_step={settings.server_step.name}: the scores of"
+            " SNIP need both ends; choose method=snip, or snip for neither"
+        )
     if "ClientSide" in settings.strategy.target:
         why = (
             "feedback adds what earlier rounds left out to the clipped update"

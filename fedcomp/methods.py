@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedcomp.registry import Registry
 
@@ -96,6 +96,17 @@ class ServerStep(ABC):
         """Return a model, by tensor, as strategies are to see it; the aggregate comes back so."""
         return model
 
+    def account(self) -> dict[str, object]:
+        """Return what the method adds to `summary.json`."""
+        return {}
+
+    def save(self) -> tuple[Tensors, dict[str, Any]]:
+        """Return the state between two rounds as arrays and as values for JSON."""
+        return {}, {}
+
+    def load(self, arrays: Tensors, values: dict[str, Any]) -> None:  # noqa: B027  most keep none
+        """Take up a saved state."""
+
     @abstractmethod
     def after_aggregate(
         self,
@@ -123,6 +134,14 @@ class StepSettings(ABC):
 
     name: ClassVar[str]
 
+    def sparsity(self, round_number: int, rounds: int) -> float:  # noqa: ARG002
+        """Return which share of the weights is to be zero after a round."""
+        return 0.0
+
+    def drops_zeros(self, round_number: int) -> bool:  # noqa: ARG002
+        """Tell whether weights that a round's model has at zero go back to it whatever is sent."""
+        return False
+
     @abstractmethod
     def create(self, setup: Setup) -> ServerStep:
         """Return the step for one run."""
@@ -132,15 +151,20 @@ RECIPES: Registry[type[Recipe]] = Registry(
     "recipe",
     {
         "deepcabac": "clients.deepcabac:DeepCabac",
+        "feddip": "clients.feddip:FedDip",
         "fsfl": "clients.fsfl:Fsfl",
         "local": "clients.local:LocalTraining",
+        "masked": "clients.masked:MaskedTraining",
+        "snip": "clients.snip:Snip",
     },
 )
 SERVER_STEPS: Registry[type[StepSettings]] = Registry(
     "server step",
     {
+        "feddip": "strategies.feddip:FedDip",
         "fsfl": "strategies.fsfl:Averaging",
         "majority": "strategies.majority:Majority",
         "none": "strategies.step:NoStep",
+        "snip": "strategies.snip:Snip",
     },
 )

@@ -106,6 +106,7 @@ class Compressed:
             reports=exchange.reports,
             uplink=exchange.rate,
             downlink=self._link.rate,
+            account=self._step.account(),
             clients=len(exchange.used),
             failures=len(exchange.failures) + failures,
             encode_seconds=exchange.seconds[keys.ENCODE_SECONDS] + encode_seconds,

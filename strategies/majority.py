@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,14 @@ class MajorityVote(ServerStep):
         self._last = weights
         self._step = step
         self._voters = voters
+
+    def save(self) -> tuple[Tensors, dict[str, Any]]:
+        """Return the last model's weights."""
+        return dict(self._last), {}
+
+    def load(self, arrays: Tensors, values: dict[str, Any]) -> None:  # noqa: ARG002
+        """Take up a saved state."""
+        self._last = {name: arrays[name] for name in self._last}
 
     def after_aggregate(
         self,

@@ -50,6 +50,11 @@ class Samples:
             raise ValueError(msg)
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input of a model."""
+        return self.preparation.shape(self.inputs.shape[1:])
+
+    @property
     def strata(self) -> Array:
         """One class a sample, by which partitions divide."""
         return self.targets if self.labels is None else self.labels
@@ -91,7 +96,7 @@ class Dataset:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input of a model."""
-        return self.train.preparation.shape(self.train.inputs.shape[1:])
+        return self.train.input_shape
 
 
 @dataclass(frozen=True)

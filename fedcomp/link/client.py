@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fedcomp.errors import BitstreamError, DivergedError, LinkError, StaleError
 from fedcomp.link import feedback
 from fedcomp.link.previous import pack_alone, unpack_alone
@@ -22,6 +24,8 @@ from fedcomp.wire.side import read_side, write_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from numpy.typing import NDArray
 
     from fedcomp.codecs.base import Context, Symbols
     from fedcomp.link.stores import StateStore
@@ -125,6 +129,14 @@ class ClientLink:
         else:
             symbols = codec.quantise_weighted(given, importance, context)
         return symbols, restore(codec, symbols, base, context)
+
+    def confine(self, masks: Mapping[str, NDArray[np.bool_]]) -> None:
+        """Give up what is left over of weights that masks leave out: it will never be of use."""
+        self.residual |= {
+            name: np.where(masks[name], value, value.dtype.type(0))
+            for name, value in self.residual.items()
+            if name in masks
+        }
 
     def unchanged(self, names: Iterable[str]) -> Symbols:
         """Return symbols that leave tensors as they were received; their residual stays here."""

@@ -37,6 +37,8 @@ class RoundResult:
         What the recipe reports, averaged over the clients of the round.
     uplink, downlink
         How dense the replies are, and the packet of the version that the round made.
+    account
+        What the server step adds to the summary, over all rounds so far.
     """
 
     round: int
@@ -45,6 +47,7 @@ class RoundResult:
     reports: Mapping[str, float] = field(default_factory=dict)
     uplink: Rate | None = None
     downlink: Rate | None = None
+    account: Mapping[str, object] = field(default_factory=dict)
     clients: int = 0
     failures: int = 0
     encode_seconds: float = 0.0

@@ -72,6 +72,7 @@ class RunFolder:
         self._columns: tuple[str, ...] = ()
         self._rates: dict[str, list[float]] = {name: [] for name in RATE_COLUMNS}
         self._failures = 0
+        self._account: dict[str, object] = {}
         self._ended = False
         self._round = 0
         self._began = time.perf_counter()
@@ -101,6 +102,7 @@ class RunFolder:
         for file in self._files.values():
             file.flush()
         self._failures += result.failures
+        self._account = dict(result.account)
         self._round = result.round
         self._history.append((result.metrics[self._start.metric], self._start.ledger.total_bytes))
         self._summarise()
@@ -153,6 +155,7 @@ class RunFolder:
             "compression_ratio": ledger.compression_ratio,
             "message_bytes": ledger.message_bytes,
             **{name: mean(values) if values else None for name, values in self._rates.items()},
+            **self._account,
             "bytes_to_target": {str(target): self._bytes_to(target) for target in settings.targets},
             "failures": self._failures,
             "status": self._status(),

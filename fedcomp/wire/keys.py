@@ -37,6 +37,12 @@ EXAMPLES = "num-examples"
 TRAIN_LOSS = "train_loss"
 """The metric of replies that adaptive schedules follow."""
 
+ZEROS = "zeros"
+"""The metric of replies that says which share of the trained model is zero."""
+
+SCORES, LARGEST_SCORE = "score.", "score"
+"""Side information of SNIP: relative scores by tensor, and what they are relative to."""
+
 PROXIMAL_MU = "proximal-mu"
 CLIPPING_NORM = "clipping_norm"
 """Flower's own names, as its strategies use them."""

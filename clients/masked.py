@@ -1,0 +1,76 @@
+"""Training of a sparse model: weights that are zero stay so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from fedcomp.methods import Answer, Recipe, Work
+from fedcomp.tensors import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fedcomp.tensors import Tensors
+    from fedcomp.training.pruning import Masks
+
+
+@dataclass(frozen=True)
+class MaskedTraining(Recipe):
+    """Train the weights that are not zero in the received model, and no others.
+
+    The recipe of plain magnitude pruning: Zhu and Gupta, "To prune, or not to prune",
+    arXiv:1710.01878, with server_step=feddip.
+    """
+
+    name: ClassVar[str] = "masked"
+    reports: ClassVar[tuple[str, ...]] = ("train_loss", "zeros")
+
+    def fit(self, work: Work) -> Answer:
+        """Train, and return a model with the zeros that came."""
+        masks = received_masks(work)
+        loss = train_masked(work, masks)
+        confine(work, masks)
+        return answer(sparse(work.tensors(), masks), loss)
+
+
+def received_masks(work: Work) -> Masks:
+    """Return where the weights of the received model are not zero, as far as they are trained."""
+    specs = work.link.session.manifest.specs
+    weights = [spec.name for spec in specs if spec.kind is Kind.WEIGHT]
+    return {name: np.asarray(work.link.received[name] != 0) for name in weights}
+
+
+def train_masked(
+    work: Work,
+    masks: Masks,
+    *,
+    dense: bool = False,
+    penalties: Mapping[str, float] | None = None,
+) -> float:
+    """Train the module of a round's work at w ⊙ m; return the loss."""
+    from clients.local import train_locally
+    from fedcomp.training.masked import MaskedSteps
+
+    with MaskedSteps(work.module, masks, dense=dense, penalties=penalties) as steps:
+        return train_locally(work, steps.before_step)
+
+
+def confine(work: Work, masks: Masks) -> None:
+    """Give up what feedback holds of weights that are zero: the server threw them away, too."""
+    work.link.confine(masks)
+
+
+def sparse(tensors: Tensors, masks: Masks) -> Tensors:
+    """Return tensors with zeros where masks leave weights out."""
+    kept = {n: np.where(mask, tensors[n], tensors[n].dtype.type(0)) for n, mask in masks.items()}
+    return tensors | kept
+
+
+def answer(tensors: Tensors, loss: float, side: Tensors | None = None) -> Answer:
+    """Return an answer that says which share of the model's values is zero."""
+    total = sum(value.size for value in tensors.values())
+    zeros = total - sum(int(np.count_nonzero(value)) for value in tensors.values())
+    return Answer(tensors, {"train_loss": loss, "zeros": zeros / total}, side or {})

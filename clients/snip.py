@@ -1,0 +1,52 @@
+"""SNIP at the client: all connections are scored, then those that are kept are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from clients.masked import MaskedTraining, answer, train_masked
+from fedcomp import seeds
+from fedcomp.wire.keys import LARGEST_SCORE, SCORES
+
+if TYPE_CHECKING:
+    from fedcomp.methods import Answer, Work
+
+
+@dataclass(frozen=True)
+class Snip(MaskedTraining):
+    """In the first round score every weight with |g·w| on one mini-batch; later train what is kept.
+
+    Lee, Ajanthan and Torr, "SNIP: Single-shot Network Pruning based on Connection Sensitivity",
+    ICLR 2019, arXiv:1810.02340.  Each client of the first round trains what its own scores keep,
+    and sends the scores as side information (float16, relative to the largest); the server keeps
+    what has the highest on average.
+    """
+
+    name: ClassVar[str] = "snip"
+
+    def fit(self, work: Work) -> Answer:
+        """Train, in the first round with the client's own masks."""
+        if work.round > 1:
+            return super().fit(work)
+        from fedcomp.models.shortcuts import prunable
+        from fedcomp.training.pruning import magnitude_masks
+        from fedcomp.training.sensitivity import sensitivity
+
+        settings = work.settings
+        names = prunable(work.module, work.train.input_shape, work.link.session.manifest)
+        rng = seeds.generator(settings.seed, work.round, "scores", work.client)
+        scores = sensitivity(
+            work.module, work.train, settings.train, task=work.task, names=names, rng=rng
+        )
+        target = settings.server_step.sparsity(1, settings.rounds)
+        masks, _ = magnitude_masks(scores, target)
+        loss = train_masked(work, masks)
+        received, trained = work.link.received, work.tensors()
+        trained |= {name: np.where(masks[name], trained[name], received[name]) for name in names}
+        largest = max(float(value.max(initial=0)) for value in scores.values()) or 1.0
+        side = {LARGEST_SCORE: np.array(largest, np.float32)}
+        side |= {SCORES + n: np.asarray(v / largest, np.float16) for n, v in scores.items()}
+        return answer(trained, loss, side)

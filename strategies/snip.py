@@ -1,0 +1,109 @@
+"""SNIP at the server: masks by the clients' scores after the first round, and never again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+from annotated_types import Ge, Lt
+
+from fedcomp.errors import RoundError
+from fedcomp.methods import ServerStep, StepSettings
+from fedcomp.training.pruning import magnitude_masks
+from fedcomp.wire.keys import LARGEST_SCORE, SCORES
+from strategies.masking import Masking
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fedcomp.setup import Setup
+    from fedcomp.tensors import Tensors
+
+log = logging.getLogger(__name__)
+
+
+class Scored(Masking):
+    """Keeps the weights that the clients of the first round score highest on average."""
+
+    def __init__(self, setup: Setup, target: float) -> None:
+        super().__init__(setup)
+        self._target = target
+
+    def after_aggregate(
+        self,
+        model: Tensors,
+        side: Mapping[str, Tensors],
+        metrics: Mapping[str, float],
+        round_number: int,
+    ) -> tuple[Tensors, Tensors]:
+        """Return the sparse model."""
+        self.charge(self._target, metrics)
+        if not self._masks:
+            self._masks, spared = magnitude_masks(self._mean(side, round_number), self._target)
+            if spared:
+                log.warning(
+                    "nothing would be left of %s, which keeps its best weight", ", ".join(spared)
+                )
+        return self.masked(model), {}
+
+    def _mean(self, side: Mapping[str, Tensors], round_number: int) -> Tensors:
+        """Return the mean of all scores that can be used."""
+        total = {name: np.zeros(shape) for name, shape in self._shapes.items()}
+        count = 0
+        for site, arrays in side.items():
+            scores = self._scores(arrays)
+            if scores is None:
+                log.warning("round %d: site %s sent no usable scores", round_number, site)
+                continue
+            count += 1
+            for name, value in scores.items():
+                total[name] += value
+        if not count:
+            msg = f"round {round_number}: no client sent usable scores; server_step=snip needs them"
+            raise RoundError(msg)
+        return {name: value / count for name, value in total.items()}
+
+    def _scores(self, arrays: Tensors) -> Tensors | None:
+        """Return what a client sent, if it is one number of 0 or more for each weight."""
+        largest = arrays.get(LARGEST_SCORE)
+        found = {name: arrays.get(SCORES + name) for name in self._shapes}
+        if largest is None or largest.shape or not 0 < float(largest) < np.inf:
+            return None
+        scores: Tensors = {}
+        for name, shape in self._shapes.items():
+            value = found[name]
+            if value is None or value.shape != shape or value.dtype.kind != "f":
+                return None
+            scores[name] = value.astype(np.float64) * float(largest)
+            if not np.isfinite(scores[name]).all() or (scores[name] < 0).any():
+                return None
+        return scores
+
+
+@dataclass(frozen=True)
+class Snip(StepSettings):
+    """Prune once, before training: Lee, Ajanthan and Torr, ICLR 2019, arXiv:1810.02340.
+
+    Parameters
+    ----------
+    target
+        Sparsity of the prunable weights, those of server_step=feddip.
+    """
+
+    name: ClassVar[str] = "snip"
+
+    target: Annotated[float, Ge(0), Lt(1)] = 0.95
+
+    def sparsity(self, round_number: int, rounds: int) -> float:  # noqa: ARG002
+        """Return the target."""
+        return self.target
+
+    def drops_zeros(self, round_number: int) -> bool:
+        """Tell whether the masks are there: from the second round on."""
+        return round_number > 1
+
+    def create(self, setup: Setup) -> ServerStep:
+        """Return the step for one run."""
+        return Scored(setup, self.target)
