@@ -47,7 +47,6 @@ def sensitivity(
         The parameters that are scored, and over which the scores add up to 1.
     """
     twin = deepcopy(module)
-    twin.zero_grad()
     parameters = dict(twin.named_parameters(remove_duplicate=False))
     chosen = {name: parameters[name] for name in names}
     found: Tensors = {}

@@ -63,7 +63,7 @@ def test_feddip_uploads_what_the_server_looks_at(mode: str, tmp_path: Path) -> N
 
 
 def test_feddip_nested_is_masked_training_with_a_penalty(tmp_path: Path) -> None:
-    """Weights outside the mask are in no forward pass and are thrown away: nothing comes of them."""
+    """Weights outside the mask are in no forward pass, and are thrown away afterwards."""
     words = (*EXACT, "server_step.interval=3")
     plain = ("recipe.initial=none", "recipe.penalty.first=0", "recipe.penalty.limit=0")
     dip = run_inline(tmp_path / "dip", "method=feddip", *words, *plain, quick=RUN)

@@ -66,7 +66,7 @@ def test_feddip_prunes_to_its_schedule_and_nests_or_grows_back(mode: str) -> Non
             kept = value != 0 if name in names else np.ones(value.shape, bool)
             assert np.array_equal(value[kept], given[name][kept])
         if before is not None:
-            grown += np.count_nonzero(now & ~before)
+            grown += int(np.count_nonzero(now & ~before))
             if number - 1 != last:
                 assert np.array_equal(now, before)
         before = now
@@ -168,7 +168,7 @@ def test_snip_keeps_what_scores_best_on_average_and_never_asks_again() -> None:
     given = drift(setup.initial, 1)
     model, _ = step.after_aggregate(given, sides, {}, 1)
     mean = {
-        n: sum(s[SCORES + n].astype(float) * float(s[LARGEST_SCORE]) for s in sides.values())
+        n: np.sum([s[SCORES + n] * np.float64(s[LARGEST_SCORE]) for s in sides.values()], axis=0)
         for n in step._shapes
     }
     masks, _ = magnitude_masks(mean, 0.9)
