@@ -8,7 +8,7 @@ import pytest
 
 from fedcomp.config import compose_config, config_dir, group_choices
 from tests.common import read_summary, run_inline
-from tests.data.small_images import write_cifar10
+from tests.data.small_images import write_cifar10, write_idx
 from tests.data.test_folder import xrays
 from tests.data.test_voc import write_voc
 
@@ -20,6 +20,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with tiny copies of the sets that experiments ask for."""
     folder = tmp_path_factory.mktemp("data")
     write_cifar10(folder)
+    write_idx(folder, "FashionMNIST")
     xrays(folder)
     write_voc(folder)
     return folder
