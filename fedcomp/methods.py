@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fedcomp.link.update import Update
     from fedcomp.settings import Settings
     from fedcomp.setup import Setup
-    from fedcomp.tensors import Array, Tensors
+    from fedcomp.tensors import Array, Manifest, Tensors
 
     Lookup: TypeAlias = Callable[[str], Array]
 
@@ -133,6 +133,10 @@ class StepSettings(ABC):
     """A server step by name, and its settings."""
 
     name: ClassVar[str]
+
+    def misfits(self, manifest: Manifest) -> list[str]:  # noqa: ARG002
+        """Say what the step cannot do with a model."""
+        return []
 
     def sparsity(self, round_number: int, rounds: int) -> float:  # noqa: ARG002
         """Return which share of the weights is to be zero after a round."""

@@ -149,6 +149,10 @@ class Setup:
             for key in ("uplink", "downlink")
             for problem in getattr(self.settings, key).misfits(self.manifest)
         ]
+        misfits += [
+            f"server_step={self.settings.server_step.name}: {problem}"
+            for problem in self.settings.server_step.misfits(self.manifest)
+        ]
         if misfits:
             raise ConfigError(misfits)
         if found != expected:

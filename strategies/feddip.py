@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Lt
 
-from fedcomp.methods import ServerStep, StepSettings
 from fedcomp.training.pruning import cubic_sparsity, magnitude_masks
-from strategies.masking import Masking
+from strategies.masking import Masking, MaskingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fedcomp.methods import ServerStep
     from fedcomp.setup import Setup
     from fedcomp.tensors import Tensors
 
@@ -55,7 +55,7 @@ class Reconfiguration(Masking):
 
 
 @dataclass(frozen=True)
-class FedDip(StepSettings):
+class FedDip(MaskingSettings):
     """Sparsity s_t = s_p + (s_0 − s_p)(1 − t/T)³ over the prunable weights, ranked together by |w|.
 
     Long et al., "FedDIP: Federated Learning with Extreme Dynamic Pruning and Incremental

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedcomp.methods import ServerStep
+from fedcomp.methods import ServerStep, StepSettings
+from fedcomp.tensors import Kind
 from fedcomp.wire.keys import ZEROS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fedcomp.setup import Setup
-    from fedcomp.tensors import Tensors
+    from fedcomp.tensors import Manifest, Tensors
     from fedcomp.training.pruning import Masks
 
 FORMULA = "int(32 (1 - s) n) / 2^20 a model, s its sparsity, n all parameters; masks cost nothing"
@@ -28,6 +29,16 @@ def cost(sparsity: float, parameters: int) -> float:
     (710.2, 35.5)
     """
     return int(32 * (1 - sparsity) * parameters) / 2**20
+
+
+class MaskingSettings(StepSettings):
+    """A server step that makes a sparse model."""
+
+    def misfits(self, manifest: Manifest) -> list[str]:
+        """Refuse a model of which no weights are trained."""
+        if any(spec.kind is Kind.WEIGHT for spec in manifest.specs):
+            return []
+        return ["there are no weights to prune; train.parameters leaves all of them out"]
 
 
 class Masking(ServerStep):

@@ -10,14 +10,14 @@ import numpy as np
 from annotated_types import Ge, Lt
 
 from fedcomp.errors import RoundError
-from fedcomp.methods import ServerStep, StepSettings
 from fedcomp.training.pruning import magnitude_masks
 from fedcomp.wire.keys import LARGEST_SCORE, SCORES
-from strategies.masking import Masking
+from strategies.masking import Masking, MaskingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fedcomp.methods import ServerStep
     from fedcomp.setup import Setup
     from fedcomp.tensors import Tensors
 
@@ -83,7 +83,7 @@ class Scored(Masking):
 
 
 @dataclass(frozen=True)
-class Snip(StepSettings):
+class Snip(MaskingSettings):
     """Prune once, before training: Lee, Ajanthan and Torr, ICLR 2019, arXiv:1810.02340.
 
     Parameters

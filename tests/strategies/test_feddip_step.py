@@ -142,6 +142,11 @@ def test_feddip_leaves_shortcuts_dense() -> None:
     }
 
 
+def test_there_has_to_be_something_to_prune() -> None:
+    with pytest.raises(ConfigError, match=r"server_step=feddip: there are no weights to prune"):
+        setup_of("train.parameters=bias").check()
+
+
 def test_masks_do_not_grow_denser() -> None:
     with pytest.raises(ConfigError, match=r"start=0.9 is above target=0.5: masks grow sparser"):
         setup_of("server_step.start=0.9", "server_step.target=0.5")
