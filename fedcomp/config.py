@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedcomp.errors import ConfigError, suggest
+from fedcomp.errors import ConfigError, DataError, suggest
 from fedcomp.settings import parse
 
 if TYPE_CHECKING:
@@ -145,6 +145,19 @@ def run_hydra(arguments: list[str], task: Callable[[dict[str, Any], str], None])
         raise ConfigError(_first_line(error)) from error
     finally:
         sys.argv = before
+
+
+def stored_group(folder: Path, name: str) -> dict[str, Any]:
+    """Return the settings of a group as they stand in a run folder, as plain values."""
+    path = folder / ".hydra" / "config.yaml"
+    try:
+        return _container(OmegaConf.select(OmegaConf.load(path), name))
+    except FileNotFoundError:
+        msg = f"{path} is missing: only the command fedcomp writes it"
+        raise DataError(msg) from None
+    except Exception as error:  # a damaged file makes the reader raise almost anything
+        msg = f"{path} holds no settings of {name} ({type(error).__name__})"
+        raise DataError(msg) from error
 
 
 def group_choices() -> dict[str, list[str]]:

@@ -77,7 +77,7 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         step=step,
         settings=settings,
         evaluate=measure,
-        observers=[RunFolder(job, folder, setup.export), picture, *hooks.observers],
+        observers=[RunFolder(job, folder, setup), picture, *hooks.observers],
     ).start(TASKS[task].metric)
 
 

@@ -64,11 +64,12 @@ def test_a_run_leaves_its_folder_and_prints_its_table(tmp_path: Path) -> None:
 
 
 SUMMARY_KEYS = [
-    "method", "dataset", "model", "parameters", "clients", "rounds", "seed", "final_accuracy",
-    "best_accuracy", "uplink_bytes", "downlink_bytes", "total_bytes", "evaluation_bytes",
-    "reference_bytes", "compression_ratio", "message_bytes", "uplink_sparsity",
-    "downlink_sparsity", "uplink_bits_per_weight", "downlink_bits_per_weight", "bytes_to_target",
-    "failures", "status", "wall_seconds", "versions",
+    "method", "dataset", "model", "parameters", "input_shape", "outputs", "clients", "rounds",
+    "seed", "final_accuracy", "best_accuracy", "uplink_bytes", "downlink_bytes", "total_bytes",
+    "evaluation_bytes", "reference_bytes", "compression_ratio", "message_bytes",
+    "uplink_sparsity", "downlink_sparsity", "uplink_bits_per_weight", "downlink_bits_per_weight",
+    "model_sparsity", "layer_sparsity", "bytes_to_target", "failures", "status", "wall_seconds",
+    "versions",
 ]  # fmt: skip
 ROUND_COLUMNS = [
     "round", "accuracy", "loss", "train_loss", "scales_accepted", "uplink_bytes",

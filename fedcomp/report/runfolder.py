@@ -10,18 +10,20 @@ from importlib.metadata import version
 from statistics import mean
 from typing import TYPE_CHECKING, Any, TextIO
 
+import numpy as np
 from safetensors.numpy import save_file
 
 from fedcomp import __version__
 from fedcomp.link.ledger import ENTRY_FIELDS, Entry, total
-from fedcomp.tensors import contiguous
+from fedcomp.tensors import Kind, contiguous
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from fedcomp.report.observer import RoundResult, RunStart
     from fedcomp.settings import Job
+    from fedcomp.setup import Setup
     from fedcomp.tensors import Tensors
 
 BYTE_COLUMNS = (
@@ -59,13 +61,13 @@ class RunFolder:
         What is run.
     folder
         Where the files go.
-    export
-        Makes the whole plain model of the tensors that travel.
+    setup
+        Makes the whole plain model of the tensors that travel, and knows its inputs and outputs.
     """
 
-    def __init__(self, job: Job, folder: Path, export: Callable[[Tensors], Tensors]) -> None:
+    def __init__(self, job: Job, folder: Path, setup: Setup) -> None:
         self._job = job
-        self._export = export
+        self._setup = setup
         self._folder = folder
         self._history: list[tuple[float, int]] = []
         self._files: dict[str, TextIO] = {}
@@ -74,6 +76,7 @@ class RunFolder:
         self._failures = 0
         self._account: dict[str, object] = {}
         self._ended = False
+        self._zeros: dict[str, Any] = {}
         self._round = 0
         self._began = time.perf_counter()
         self._versions = versions()
@@ -112,12 +115,22 @@ class RunFolder:
         self._ended = True
         for entry in self._start.ledger.take():
             self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
+        exported = self._setup.export(model)
+        tensors = {name: contiguous(value) for name, value in exported.items()}
+        self._zeros = zeros(tensors, self._weights())
         if self._history:
             self._summarise()
-        tensors = {name: contiguous(value) for name, value in self._export(model).items()}
         save_file(tensors, self._folder / "model.safetensors")
         for file in self._files.values():
             file.close()
+
+    def _weights(self) -> list[str]:
+        """Name the weights of the plain model."""
+        from fedcomp.models.base import manifest_of
+        from fedcomp.models.selection import plain_name
+
+        specs = manifest_of(self._setup.module).specs
+        return [plain_name(spec.name) for spec in specs if spec.kind is Kind.WEIGHT]
 
     def _metric_columns(self, result: RoundResult) -> tuple[str, ...]:
         """Metrics of round 0, then what a federated evaluation and the recipe will add."""
@@ -142,6 +155,8 @@ class RunFolder:
             "dataset": settings.dataset.name,
             "model": settings.model.name,
             "parameters": self._start.parameters,
+            "input_shape": list(self._setup.dataset.input_shape),
+            "outputs": self._setup.dataset.classes,
             "clients": settings.clients,
             "rounds": self._round,
             "seed": settings.seed,
@@ -156,6 +171,7 @@ class RunFolder:
             "message_bytes": ledger.message_bytes,
             **{name: mean(values) if values else None for name, values in self._rates.items()},
             **self._account,
+            **self._zeros,
             "bytes_to_target": {str(target): self._bytes_to(target) for target in settings.targets},
             "failures": self._failures,
             "status": self._status(),
@@ -184,6 +200,23 @@ def round_bytes(entries: list[Entry]) -> dict[str, int]:
     keyframes = total(entries, lambda e: e.kind == "keyframe")
     side = total(entries, lambda e: e.purpose == "side")
     return dict(zip(BYTE_COLUMNS, (up, down, evaluation, keyframes, side), strict=True))
+
+
+def zeros(tensors: Tensors, weights: Iterable[str]) -> dict[str, Any]:
+    """Return the share of exact zeros among a model's weights, and in each that has any.
+
+    Examples
+    --------
+    >>> model = {"a": np.array([[0.0, 1.0]]), "b": np.ones((3, 2)), "bias": np.zeros(2)}
+    >>> zeros(model, ["a", "b"])
+    {'model_sparsity': 0.125, 'layer_sparsity': {'a': 0.5}}
+    """
+    sizes = {name: tensors[name].size for name in weights}
+    found = {name: size - int(np.count_nonzero(tensors[name])) for name, size in sizes.items()}
+    return {
+        "model_sparsity": sum(found.values()) / max(sum(sizes.values()), 1),
+        "layer_sparsity": {name: count / sizes[name] for name, count in found.items() if count},
+    }
 
 
 def _rates(result: RoundResult) -> dict[str, float]:

@@ -30,6 +30,9 @@ _NEEDED = (
     "wall_seconds",
 )
 
+_HARDLY = 0.01
+"""Up to here a model's zeros are not worth a line."""
+
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """Return what a run folder's summary.json holds."""
@@ -108,6 +111,7 @@ def closing(folder: Path) -> Table:
         f" sent {megabytes(sent)})",
         "sparsity": _both(summary, "sparsity", 100, " %", "of the weights left as they are"),
         "bits": _both(summary, "bits_per_weight", 1, "", "for each weight"),
+        "zeros": _zeros(summary),
         "evaluation": f"{megabytes(summary['evaluation_bytes'])} both ways, not in the ratio",
         "failures": str(summary["failures"]),
         "time": duration(summary["wall_seconds"]),
@@ -120,6 +124,17 @@ def closing(folder: Path) -> Table:
         if text:
             table.add_row(name, text)
     return table
+
+
+def _zeros(summary: dict[str, Any]) -> str:
+    """Return how sparse the model is, nothing if hardly, or if the summary is an older one's."""
+    share = summary.get("model_sparsity", 0)
+    if share <= _HARDLY:
+        return ""
+    layers = sorted(summary["layer_sparsity"].items(), key=lambda layer: layer[1])
+    least, most = (f"{name} {100 * zeros:.1f} %" for name, zeros in (layers[0], layers[-1]))
+    where = least if len(layers) == 1 else f"least {least}, most {most}"
+    return f"{100 * share:.1f} % of the weights; where any: {where}"
 
 
 def _both(summary: dict[str, Any], name: str, times: float, unit: str, of: str) -> str:
