@@ -127,6 +127,7 @@ def _work(message: Message, context: Context, setup: Setup) -> Work:
         round=link.round,
         client=client,
         config=dict(message.content.config_records.get(keys.CONFIG, {})),
+        prunable=lambda: setup.prunable,
     )
 
 

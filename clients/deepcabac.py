@@ -15,8 +15,7 @@ class DeepCabac(Recipe):
 
     Wiedemann et al., "DeepCABAC: A Universal Compression Algorithm for Deep Neural Networks",
     IEEE JSTSP 2020, arXiv:1907.11900: importance 1/σ² of a weight, here the diagonal of the
-    empirical Fisher information, the mean squared gradient over the mini-batches of the round (of
-    the whole objective where `train.proximal_mu` adds to the loss).
+    empirical Fisher information, the mean squared gradient over the mini-batches of the round.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import numpy as np
 from annotated_types import Ge
 
 from fedcomp import seeds
@@ -59,12 +60,11 @@ class FedDip(Recipe):
 
     def fit(self, work: Work) -> Answer:
         """Train, and return what the server will look at."""
-        from clients.masked import answer, confine, received_masks, sparse, train_masked
-        from fedcomp.models.shortcuts import prunable
+        from clients.masked import answer, received_masks, train_masked
         from fedcomp.training.pruning import staged_penalty
 
         settings, penalty = work.settings, self.penalty
-        names = prunable(work.module, work.train.input_shape, work.link.session.manifest)
+        names = work.prunable()
         masks = received_masks(work) if work.round > 1 else self._first_masks(work, names)
         stages = penalty.stages, penalty.first, penalty.limit
         size = staged_penalty(work.round, settings.rounds, *stages)
@@ -72,8 +72,9 @@ class FedDip(Recipe):
         trained = work.tensors()
         if self.upload == "dense" or not settings.server_step.drops_zeros(work.round):
             return answer(trained, loss)
-        confine(work, masks)
-        return answer(sparse(trained, masks), loss)
+        work.link.confine(masks)
+        kept = {name: np.where(m, trained[name], np.float32(0)) for name, m in masks.items()}
+        return answer(trained | kept, loss)
 
     def _first_masks(self, work: Work, names: list[str]) -> Masks:
         """Draw which weights this client computes with while the model is dense."""

@@ -32,12 +32,14 @@ class MaskedTraining(Recipe):
         """Train, and return a model with the zeros that came."""
         masks = received_masks(work)
         loss = train_masked(work, masks)
-        confine(work, masks)
-        return answer(sparse(work.tensors(), masks), loss)
+        work.link.confine(masks)
+        return answer(work.tensors(), loss)
 
 
 def received_masks(work: Work) -> Masks:
-    """Return where the weights of the received model are not zero, as far as they are trained."""
+    """Return where weights of the received model are not zero; in round 1 nothing is pruned yet."""
+    if work.round == 1:
+        return {}
     specs = work.link.session.manifest.specs
     weights = [spec.name for spec in specs if spec.kind is Kind.WEIGHT]
     return {name: np.asarray(work.link.received[name] != 0) for name in weights}
@@ -56,17 +58,6 @@ def train_masked(
 
     with MaskedSteps(work.module, masks, dense=dense, penalties=penalties) as steps:
         return train_locally(work, steps.before_step)
-
-
-def confine(work: Work, masks: Masks) -> None:
-    """Give up what feedback holds of weights that are zero: the server threw them away, too."""
-    work.link.confine(masks)
-
-
-def sparse(tensors: Tensors, masks: Masks) -> Tensors:
-    """Return tensors with zeros where masks leave weights out."""
-    kept = {n: np.where(mask, tensors[n], tensors[n].dtype.type(0)) for n, mask in masks.items()}
-    return tensors | kept
 
 
 def answer(tensors: Tensors, loss: float, side: Tensors | None = None) -> Answer:

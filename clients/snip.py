@@ -9,7 +9,7 @@ import numpy as np
 
 from clients.masked import MaskedTraining, answer, train_masked
 from fedcomp import seeds
-from fedcomp.wire.keys import LARGEST_SCORE, SCORES
+from fedcomp.wire.keys import SCORES
 
 if TYPE_CHECKING:
     from fedcomp.methods import Answer, Work
@@ -31,22 +31,16 @@ class Snip(MaskedTraining):
         """Train, in the first round with the client's own masks."""
         if work.round > 1:
             return super().fit(work)
-        from fedcomp.models.shortcuts import prunable
         from fedcomp.training.pruning import magnitude_masks
         from fedcomp.training.sensitivity import sensitivity
 
         settings = work.settings
-        names = prunable(work.module, work.train.input_shape, work.link.session.manifest)
         rng = seeds.generator(settings.seed, work.round, "scores", work.client)
         scores = sensitivity(
-            work.module, work.train, settings.train, task=work.task, names=names, rng=rng
+            work.module, work.train, settings.train, task=work.task, names=work.prunable(), rng=rng
         )
-        target = settings.server_step.sparsity(1, settings.rounds)
-        masks, _ = magnitude_masks(scores, target)
+        masks, _ = magnitude_masks(scores, settings.server_step.sparsity(1, settings.rounds))
         loss = train_masked(work, masks)
-        received, trained = work.link.received, work.tensors()
-        trained |= {name: np.where(masks[name], trained[name], received[name]) for name in names}
-        largest = max(float(value.max(initial=0)) for value in scores.values()) or 1.0
-        side = {LARGEST_SCORE: np.array(largest, np.float32)}
-        side |= {SCORES + n: np.asarray(v / largest, np.float16) for n, v in scores.items()}
-        return answer(trained, loss, side)
+        flat = np.concatenate([value.reshape(-1) for value in scores.values()])
+        relative = (flat / flat.max()).astype(np.float16)  # float16 has no room for the sum 1
+        return answer(work.tensors(), loss, {SCORES: relative})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedcomp.wire.keys import TRAIN_LOSS
 
 if TYPE_CHECKING:
+    from fedcomp.codecs import Codec
     from fedcomp.settings import Settings
 
 _OURS = ("fraction_train", "weighted_by_key", "arrayrecord_key", "configrecord_key")
@@ -74,11 +76,21 @@ def _link_conflicts(settings: Settings) -> list[str]:
             f"server_step=majority: counts signs of one size, and codec@uplink={uplink.name} sends"
             " others; choose codec@uplink=signsgd or server_step=none"
         )
-    if settings.server_step.sparsity(1, settings.rounds) and not downlink.keeps_zeros:
+    rounds = settings.rounds
+    if settings.server_step.sparsity(rounds, rounds) and not downlink.keeps_zeros:
         problems.append(
             f"codec@downlink={downlink.name}: with these settings a zero may arrive as something"
             f" else, and server_step={settings.server_step.name} is there for zeros; choose"
-            " codec@downlink=masked_down, none or lossless"
+            f"{' downlink.mode=absolute or' if _may_keep_zeros(downlink) else ''}"
+            " codec@downlink=masked_down"
+        )
+    step, later = settings.server_step, range(2, rounds + 1)
+    looks_at_all = step.sparsity(rounds, rounds) and not all(map(step.drops_zeros, later))
+    if settings.recipe.name == "masked" and looks_at_all:
+        problems.append(
+            f"recipe=masked: sends nothing but what is not zero, and server_step={step.name} looks"
+            " at all weights in some rounds; choose recipe=feddip or"
+            " server_step.reconfigure=mask_then_prune"
         )
     if (settings.recipe.name == "snip") != (settings.server_step.name == "snip"):
         problems.append(
@@ -96,6 +108,14 @@ def _link_conflicts(settings: Settings) -> list[str]:
             f" update, and {why}; use the server-side wrapper, strategy=dp_server"
         )
     return problems
+
+
+def _may_keep_zeros(codec: Codec) -> bool:
+    """Tell whether a codec would in mode absolute."""
+    try:
+        return "absolute" in codec.modes and replace(codec, mode="absolute").keeps_zeros
+    except ValueError:  # of codecs within it
+        return False
 
 
 def _strategy_conflicts(settings: Settings) -> list[str]:

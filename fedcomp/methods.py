@@ -36,6 +36,8 @@ class Work:
         What was received, and `quantise` for a recipe that trains on lossy weights.
     config
         What the strategy sent beside the model.
+    prunable
+        Names the tensors that may become sparse.
     """
 
     module: nn.Module
@@ -47,6 +49,7 @@ class Work:
     round: int
     client: int
     config: dict[str, object]
+    prunable: Callable[[], list[str]]
 
     def tensors(self) -> Tensors:
         """Return the module's tensors that travel, as they are now."""

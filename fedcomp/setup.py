@@ -110,6 +110,13 @@ class Setup:
         return selected(self.module, self.settings.train.parameters)
 
     @cached_property
+    def prunable(self) -> list[str]:
+        """The tensors that travel and may become sparse."""
+        from fedcomp.models.shortcuts import prunable
+
+        return prunable(self.module, self.dataset.input_shape, self.manifest)
+
+    @cached_property
     def frozen(self) -> Tensors:
         """The tensors that stay as both ends built them."""
         from fedcomp.models.base import manifest_of, read_tensors

@@ -38,20 +38,24 @@ class Reconfiguration(Masking):
         """Return the sparse model."""
         sparsity = self._plan.sparsity(round_number, self._rounds)
         self.charge(sparsity, metrics)
-        if self._plan.drops_zeros(round_number):
-            model = self.masked(model)
         if self._plan.reconfigures(round_number):
-            weights = {name: model[name] for name in self._shapes}
-            found, spared = magnitude_masks(weights, sparsity)
-            nested = self._plan.reconfigure == "mask_then_prune" and self._masks
-            self._masks = {n: m & self._masks[n] for n, m in found.items()} if nested else found
-            if spared:
-                log.warning(
-                    "round %d: at a sparsity of %.4f nothing would be left of %s, which keeps its"
-                    " largest weight",
-                    *(round_number, sparsity, ", ".join(spared)),
-                )
+            self._reconfigure(model, sparsity, round_number)
         return self.masked(model), {}
+
+    def _reconfigure(self, model: Tensors, sparsity: float, round_number: int) -> None:
+        weights = {name: model[name] for name in self._shapes}
+        nested = self._plan.drops_zeros(round_number)
+        masks, spared = magnitude_masks(self.masked(weights) if nested else weights, sparsity)
+        for name, old in self._masks.items() if nested else ():
+            masks[name] &= old  # of weights that are zero any may have been chosen
+            masks[name] = masks[name] if masks[name].any() else old
+        self._masks = masks
+        if spared:
+            log.warning(
+                "round %d: at a sparsity of %.4f nothing would be left of %s;"
+                " the largest weight stays",
+                *(round_number, sparsity, ", ".join(spared)),
+            )
 
 
 @dataclass(frozen=True)

@@ -45,20 +45,16 @@ class Masking(ServerStep):
     """Keeps masks, and counts as FedDIP's paper does.
 
     The downlink is charged at the sparsity that the schedule has for the round, the uplink at the
-    share of zeros that clients report, each for all clients that a round asks.
+    share of zeros that clients report (recipes of other methods report none, and pay for all), each
+    for all clients that a round asks.
     """
 
     def __init__(self, setup: Setup) -> None:
-        from fedcomp.models.shortcuts import prunable
-
         settings = setup.settings
         self._rounds = settings.rounds
         self._clients = settings.clients_per_round
         self._parameters = setup.manifest.parameters
-        self._shapes = {
-            name: setup.manifest.by_name[name].shape
-            for name in prunable(setup.module, setup.dataset.input_shape, setup.manifest)
-        }
+        self._shapes = {name: setup.manifest.by_name[name].shape for name in setup.prunable}
         self._masks: Masks = {}
         self._spent = {"uplink": 0.0, "downlink": 0.0}
 
@@ -70,7 +66,7 @@ class Masking(ServerStep):
     def charge(self, sparsity: float, metrics: Mapping[str, float]) -> None:
         """Count a round."""
         self._spent["downlink"] += self._clients * cost(sparsity, self._parameters)
-        zeros = metrics.get(ZEROS, 0.0)
+        zeros = min(max(metrics.get(ZEROS, 0.0), 0.0), 1.0)
         self._spent["uplink"] += self._clients * cost(zeros, self._parameters)
 
     def account(self) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -11,7 +12,7 @@ from annotated_types import Ge, Lt
 
 from fedcomp.errors import RoundError
 from fedcomp.training.pruning import magnitude_masks
-from fedcomp.wire.keys import LARGEST_SCORE, SCORES
+from fedcomp.wire.keys import SCORES
 from strategies.masking import Masking, MaskingSettings
 
 if TYPE_CHECKING:
@@ -49,42 +50,29 @@ class Scored(Masking):
         return self.masked(model), {}
 
     def _mean(self, side: Mapping[str, Tensors], round_number: int) -> Tensors:
-        """Return the mean of all scores that can be used."""
-        total = {name: np.zeros(shape) for name, shape in self._shapes.items()}
-        count = 0
+        """Return the mean over clients of what each weight has of the sum of all scores."""
+        count = sum(math.prod(shape) for shape in self._shapes.values())
+        shares = []
         for site, arrays in side.items():
-            scores = self._scores(arrays)
-            if scores is None:
+            scores = arrays.get(SCORES, np.empty(0)).astype(np.float64)
+            total = scores.sum()
+            if scores.shape != (count,) or not (scores >= 0).all() or not 0 < total < np.inf:
                 log.warning("round %d: site %s sent no usable scores", round_number, site)
                 continue
-            count += 1
-            for name, value in scores.items():
-                total[name] += value
-        if not count:
+            shares.append(scores / total)
+        if not shares:
             msg = f"round {round_number}: no client sent usable scores; server_step=snip needs them"
             raise RoundError(msg)
-        return {name: value / count for name, value in total.items()}
-
-    def _scores(self, arrays: Tensors) -> Tensors | None:
-        """Return what a client sent, if it is one number of 0 or more for each weight."""
-        largest = arrays.get(LARGEST_SCORE)
-        found = {name: arrays.get(SCORES + name) for name in self._shapes}
-        if largest is None or largest.shape or not 0 < float(largest) < np.inf:
-            return None
-        scores: Tensors = {}
-        for name, shape in self._shapes.items():
-            value = found[name]
-            if value is None or value.shape != shape or value.dtype.kind != "f":
-                return None
-            scores[name] = value.astype(np.float64) * float(largest)
-            if not np.isfinite(scores[name]).all() or (scores[name] < 0).any():
-                return None
-        return scores
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes.values()])[:-1]
+        parts = zip(self._shapes.items(), np.split(np.mean(shares, axis=0), ends), strict=True)
+        return {name: part.reshape(shape) for (name, shape), part in parts}
 
 
 @dataclass(frozen=True)
 class Snip(MaskingSettings):
-    """Prune once, before training: Lee, Ajanthan and Torr, ICLR 2019, arXiv:1810.02340.
+    """Prune once, by scores of the untrained model.
+
+    Lee, Ajanthan and Torr, ICLR 2019, arXiv:1810.02340.
 
     Parameters
     ----------

@@ -13,12 +13,12 @@ from fedcomp.codecs.stc import Stc
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.coding.reader import Reader, varint
 from fedcomp.errors import BitstreamError
-from fedcomp.tensors import Kind
+from fedcomp.tensors import Kind, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fedcomp.tensors import Manifest, Tensors, TensorSpec
+    from fedcomp.tensors import Tensors, TensorSpec
 
 LAYERS = {"conv": (3, 4, 5), "dense": (2,)}
 """Numbers of axes of a weight by the sort of its layer."""
@@ -149,7 +149,11 @@ class Mixed(Codec):
 
     def anchor(self, model: Tensors, manifest: Manifest) -> bytes:
         """Return what names that which any of the codecs takes."""
-        return b"".join(codec.anchor(model, manifest) for codec in self.codecs)
+        names = []
+        for at, codec in enumerate(self.codecs):
+            mine = tuple(spec for spec in manifest.specs if self._owner(spec) == at)
+            names.append(codec.anchor({s.name: model[s.name] for s in mine}, Manifest(mine)))
+        return b"".join(names)
 
     def over(self, rounds: int) -> Codec:
         """Return the codec with schedules that end with the run."""

@@ -42,7 +42,7 @@ class Broadcast:
     Attributes
     ----------
     anchor
-        What the codec calls the newest version, if packets of mode absolute refer to what their
+        The newest version's name for the codec, if packets of mode absolute refer to what their
         receiver holds (`Codec.anchor`).
     """
 
@@ -50,16 +50,16 @@ class Broadcast:
         self.history = History(session.link.history_bytes, session.link.history_versions)
         self.standalone: Packet | None = None
         self.anchor = self._anchor_of(public, session)
-        self._alike = {version}  # versions with the anchor of the newest one
-        self._anchored = b""
-        self._bases: set[bytes] = set()  # versions from which the anchored payload leads on
+        self._alike = [version]  # versions with the anchor of the newest one
+        self._anchored: Packet | None = None
+        self._bases: list[bytes] = []  # versions from which the anchored packet leads on
         self._session = session
         self._public = public
         self._version = version
         self._round = 0
         self._side = b""
         self._seconds = 0.0
-        self._messages: dict[tuple[PacketKind, int, bytes, bool], Sent] = {}
+        self._messages: dict[tuple[PacketKind, int, bool], Sent] = {}
 
     def add(
         self,
@@ -83,9 +83,14 @@ class Broadcast:
         codec = self._session.downlink
         if codec.mode == "absolute":
             self.standalone = self._packet(codec.id, payload, NO_VERSION)
-            self._anchored, self._bases = anchored, self._alike if anchored else set()
+            self._anchored, self._bases = None, []
+            if anchored:
+                packet = self._packet(codec.id, anchored, self.anchor)
+                self._anchored = replace(packet, flags=Flag.ANCHORED)
+                self._bases = self._alike
             before, self.anchor = self.anchor, self._anchor_of(public, self._session)
-            self._alike = {version} | (self._alike if self.anchor == before else set())
+            older = self._alike if self.anchor and self.anchor == before else []
+            self._alike = [*older[1 - self._session.link.history_versions :], version]
         elif version != base:
             self.history.append(self._packet(codec.id, payload, base))
 
@@ -101,14 +106,14 @@ class Broadcast:
         """Return what leads from a version that a client holds to the newest one."""
         side = side and bool(self._side)
         kind, start = self._route(held)
-        key = kind, start, held if kind == "anchored" else b"", side
+        key = kind, start, side
         if key in self._messages:
             return self._messages[key]
         began = time.perf_counter()
         if kind in ("delta", "absolute", "anchored"):
             began -= self._seconds
             self._seconds = 0.0
-        packets = self._packets(kind, start, held)
+        packets = self._packets(kind, start)
         extra = self._side if side else b""
         blob = b"".join(p.to_bytes() for p in [*packets[:-1], replace(packets[-1], side=extra)])
         payload = sum(len(packet.payload) for packet in packets)
@@ -120,15 +125,15 @@ class Broadcast:
 
     def save(self) -> tuple[Tensors, dict[str, Any]]:
         """Return packets as arrays, and values for JSON."""
-        packets = [*self.history.packets, *([self.standalone] if self.standalone else [])]
+        newest = [packet for packet in (self.standalone, self._anchored) if packet]
+        packets = [*self.history.packets, *newest]
         blobs = [np.frombuffer(packet.to_bytes(), np.uint8) for packet in packets]
         arrays: Tensors = {f"packet.{index}": blob for index, blob in enumerate(blobs)}
-        arrays["anchored"] = np.frombuffer(self._anchored, np.uint8)
         return arrays, {
             "round": self._round,
             "side": self._side.hex(),
-            "alike": sorted(version.hex() for version in self._alike),
-            "bases": sorted(version.hex() for version in self._bases),
+            "alike": [version.hex() for version in self._alike],
+            "bases": [version.hex() for version in self._bases],
         }
 
     def load(self, arrays: Tensors, values: dict[str, Any]) -> None:
@@ -137,17 +142,17 @@ class Broadcast:
             (packet,) = read_chain(arrays[f"packet.{index}"].tobytes())
             if Flag.STANDALONE in packet.flags:
                 self.standalone = packet
+            elif Flag.ANCHORED in packet.flags:
+                self._anchored = packet
             else:
                 self.history.append(packet)
         self._round, self._side = values["round"], bytes.fromhex(values["side"])
-        self._anchored = arrays["anchored"].tobytes()
-        self._alike = {bytes.fromhex(version) for version in values["alike"]}
-        self._bases = {bytes.fromhex(version) for version in values["bases"]}
+        self._alike = [bytes.fromhex(version) for version in values["alike"]]
+        self._bases = [bytes.fromhex(version) for version in values["bases"]]
 
     @staticmethod
     def _anchor_of(public: Tensors, session: Session) -> bytes:
-        codec = session.downlink
-        return codec.anchor(public, session.manifest) if codec.mode == "absolute" else b""
+        return session.anchor_of(public) if session.downlink.mode == "absolute" else b""
 
     def _route(self, held: bytes) -> tuple[PacketKind, int]:
         """Return the cheapest way from a version, and where in the history it starts."""
@@ -162,15 +167,14 @@ class Broadcast:
                 return ("delta" if len(chain) == 1 else "chain"), start
         return "keyframe", 0
 
-    def _packets(self, kind: PacketKind, start: int, held: bytes) -> list[Packet]:
+    def _packets(self, kind: PacketKind, start: int) -> list[Packet]:
         if kind == "held":
             packet = self._packet(KEYFRAME_CODEC.id, b"", NO_VERSION)
             return [replace(packet, flags=Flag.HELD)]
-        if kind == "anchored":
-            return [self._packet(self._session.downlink.id, self._anchored, held)]
-        if kind == "absolute":
-            assert self.standalone is not None  # noqa: S101  see _route
-            return [self.standalone]
+        if kind in ("absolute", "anchored"):
+            chosen = self.standalone if kind == "absolute" else self._anchored
+            assert chosen is not None  # noqa: S101  see _route
+            return [chosen]
         if kind != "keyframe":
             return self.history.packets[start:]
         context = self._session.context("downlink", self._round, {})

@@ -249,7 +249,10 @@ class ClientLink:
         keyframe = packet.codec == KEYFRAME_CODEC.id
         codec = KEYFRAME_CODEC if keyframe else self.session.downlink
         alone = Flag.STANDALONE in packet.flags
-        base: Tensors = {} if alone else self._held(packet.base, state).model
+        if Flag.ANCHORED in packet.flags:
+            base = self._anchored(packet.base, state)
+        else:
+            base = {} if alone else self._held(packet.base, state).model
         context = self.session.context("downlink", packet.round, base)
         symbols = codec.unpack(packet.payload, context)
         model = restore(codec, symbols, base, context)
@@ -265,6 +268,14 @@ class ClientLink:
             )
             raise DivergedError(msg)
         return replace(state, version=version, model=model)
+
+    def _anchored(self, anchor: bytes, state: ClientState) -> Tensors:
+        """Return the model that is held if the codec cannot tell it from the server's."""
+        model = state.model or self._initial()
+        if self.session.anchor_of(model) != anchor:
+            msg = f"client {self.site} holds no model that the codec calls {anchor.hex()}"
+            raise LinkError(msg)
+        return model
 
     def _held(self, version: bytes, state: ClientState) -> ClientState:
         """Return the state with a version that the server believes is here."""

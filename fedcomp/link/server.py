@@ -158,9 +158,10 @@ class ServerLink:
         if _same(model, public):
             self.exact = self.public
         self.version = version_of(public)
-        self.rate = Rate.of(self.session.manifest, [(len(payload), changed)])
+        anchored = anchored if len(anchored) < len(payload) else b""
+        self.rate = Rate.of(self.session.manifest, [(len(anchored or payload), changed)])
         new = payload, self.public, self.version, round_number, side or {}
-        self.broadcast.add(*new, anchored if len(anchored) < len(payload) else b"")
+        self.broadcast.add(*new, anchored)
         self.broadcast.spent(time.perf_counter() - began)
 
     def save(self) -> tuple[Tensors, dict[str, Any]]:

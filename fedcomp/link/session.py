@@ -13,7 +13,7 @@ from fedcomp.codecs.base import Codec, Context, Direction, Symbols
 from fedcomp.codecs.none import NoCompression
 from fedcomp.errors import BitstreamError
 from fedcomp.link.settings import LinkSettings
-from fedcomp.tensors import Kind, Manifest, Tensors, add, narrowed, subtract
+from fedcomp.tensors import VERSION_BYTES, Kind, Manifest, Tensors, add, narrowed, subtract
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +51,11 @@ class Session:
     def feedback(self) -> bool:
         """Whether clients keep what their codec leaves out."""
         return self.link.feedback_with(self.uplink)
+
+    def anchor_of(self, model: Tensors) -> bytes:
+        """Name what the downlink's codec takes of a model that a client holds, if anything."""
+        name = self.downlink.anchor(model, self.manifest)
+        return hashlib.sha256(name).digest()[:VERSION_BYTES] if name else b""
 
     def context(
         self,

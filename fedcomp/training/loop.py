@@ -47,12 +47,12 @@ def train(
 
     The proximal term pulls towards the parameters that the module has at the start:
     loss + μ/2·‖w − w₀‖² (Li et al., "Federated Optimization in Heterogeneous Networks",
-    MLSys 2020, arXiv:1812.06127).
+    MLSys 2020, arXiv:1812.06127); it is not in the loss that is returned.
 
     Parameters
     ----------
     before_step
-        Called with all gradients in place, before each step of the optimiser.
+        Called with the gradients of the loss in place, before each step of the optimiser.
     """
     device = place(module, settings)
     _train_mode(module)
@@ -70,11 +70,12 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(module(inputs), targets)
         losses.append(loss.detach())
-        for parameter, origin in zip(parameters, start, strict=False):
-            loss = loss + 0.5 * proximal_mu * (parameter - origin).pow(2).sum()
         torch.autograd.backward(loss)
         if before_step is not None:
             before_step()
+        for parameter, origin in zip(parameters, start, strict=False):
+            if parameter.grad is not None:
+                parameter.grad.add_((parameter - origin).detach(), alpha=proximal_mu)
         optimizer.step()
     return float(torch.stack(losses[-len(ends) - 1 :]).mean())
 

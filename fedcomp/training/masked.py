@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class MaskedSteps:
-    """While it is entered, a module computes with masked weights; `before_step` puts w back.
+    """While it is entered, a module computes with masked weights; afterwards the others are there.
 
     Parameters
     ----------
     masks
         By the name of a parameter what is kept of it.
     dense
-        Whether gradients reach masked weights.
+        Whether masked weights move, too; then each `before_step` puts w back.
     penalties
         λ by the name of a parameter.
 
@@ -58,49 +58,67 @@ class MaskedSteps:
     ) -> None:
         self._module = module
         known = dict(module.named_parameters(remove_duplicate=False))
-        by_parameter = {known[name]: torch.from_numpy(mask) for name, mask in masks.items()}
-        self._masks: dict[nn.Parameter, Tensor] = by_parameter  # a shared one has one mask
+        self._masks: dict[nn.Parameter, Tensor] = {  # a shared parameter has one mask
+            known[name]: torch.from_numpy(mask).to(known[name]) for name, mask in masks.items()
+        }
         self._penalties = {known[name]: size for name, size in (penalties or {}).items() if size}
         self._dense = dense
         self._whole: dict[nn.Parameter, Tensor] = {}
+        self._masked = False
 
+    @torch.no_grad()
     def __enter__(self) -> Self:
-        self._hook = self._module.register_forward_pre_hook(self._mask)
+        self._whole = {parameter: parameter.clone() for parameter in self._masks}
+        if self._dense:
+            self._hook = self._module.register_forward_pre_hook(self._mask)
+        else:
+            for parameter, mask in self._masks.items():
+                parameter.mul_(mask)
         return self
 
+    @torch.no_grad()
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._hook.remove()
-        self._restore()
+        if self._dense:
+            self._hook.remove()
+            self._restore()
+            return
+        for parameter, mask in self._masks.items():
+            left_out = mask.to(parameter.device) == 0
+            parameter[left_out] = self._whole[parameter].to(parameter.device)[left_out]
 
     @torch.no_grad()
     def _mask(self, _module: nn.Module, _inputs: Any) -> None:
-        if self._whole:  # a second pass before the step: the weights are masked already
+        if self._masked:  # a second pass before the step
             return
         for parameter, mask in self._masks.items():
-            self._masks[parameter] = mask.to(parameter.device)
-            self._whole[parameter] = parameter.clone()
-            parameter.mul_(self._masks[parameter])
+            if mask.device != parameter.device:  # training has moved the module meanwhile
+                self._masks[parameter] = mask = mask.to(parameter.device)
+                self._whole[parameter] = self._whole[parameter].to(parameter.device)
+            self._whole[parameter].copy_(parameter)
+            parameter.mul_(mask)
+        self._masked = True
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Add the gradient of the penalties, then put the whole weights back."""
+        """Add the gradient of the penalties, then see to it that steps are those of w."""
         for parameter, size in self._penalties.items():
-            norm = float(torch.linalg.vector_norm(parameter))
-            if parameter.grad is not None and norm > 0:
-                parameter.grad.add_(parameter, alpha=size / norm)
-        if not self._dense:
-            for parameter, mask in self._masks.items():
-                if parameter.grad is not None:
-                    parameter.grad.mul_(mask)
-        self._restore()
+            if parameter.grad is not None:
+                norm = torch.linalg.vector_norm(parameter).clamp_min(1e-30)
+                parameter.grad.add_(parameter * (size / norm))
+        if self._dense:
+            self._restore()
+            return
+        for parameter, mask in self._masks.items():
+            if parameter.grad is not None:
+                parameter.grad.mul_(mask.to(parameter.device))
 
-    @torch.no_grad()
     def _restore(self) -> None:
-        for parameter, whole in self._whole.items():
-            parameter.copy_(whole)
-        self._whole.clear()
+        if self._masked:
+            for parameter, whole in self._whole.items():
+                parameter.copy_(whole)
+        self._masked = False

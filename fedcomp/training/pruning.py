@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,10 +60,10 @@ def magnitude_masks(tensors: Tensors, sparsity: float) -> tuple[Masks, list[str]
     >>> {name: mask.tolist() for name, mask in masks.items()}, spared
     ({'a': [True, False], 'b': [True]}, ['b'])
     """
+    if not tensors:
+        return {}, []
     sizes = np.concatenate([np.abs(value).reshape(-1) for value in tensors.values()])
-    dropped = round(sparsity * sizes.size)
-    kept = np.ones(sizes.size, bool)
-    kept[np.argsort(sizes, kind="stable")[:dropped]] = False
+    kept = ~_smallest(sizes, round(sparsity * sizes.size))
     ends = np.cumsum([value.size for value in tensors.values()])[:-1]
     masks: Masks = {}
     spared = []
@@ -73,6 +73,17 @@ def magnitude_masks(tensors: Tensors, sparsity: float) -> tuple[Masks, list[str]
             spared.append(name)
         masks[name] = part.reshape(value.shape)
     return masks, spared
+
+
+def _smallest(sizes: NDArray[Any], count: int) -> NDArray[np.bool_]:
+    """Mark so many of the smallest numbers, of equal ones the first."""
+    if not count:
+        return np.zeros(sizes.size, bool)
+    most = np.partition(sizes, count - 1)[count - 1]
+    found = np.asarray(sizes < most)
+    ties = np.flatnonzero(sizes == most)
+    found[ties[: count - int(np.count_nonzero(found))]] = True
+    return found
 
 
 def erk_densities(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[str, float]:

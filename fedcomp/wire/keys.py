@@ -40,8 +40,8 @@ TRAIN_LOSS = "train_loss"
 ZEROS = "zeros"
 """The metric of replies that says which share of the trained model is zero."""
 
-SCORES, LARGEST_SCORE = "score.", "score"
-"""Side information of SNIP: relative scores by tensor, and what they are relative to."""
+SCORES = "scores"
+"""Side information of SNIP: a number for each prunable weight, in model order."""
 
 PROXIMAL_MU = "proximal-mu"
 CLIPPING_NORM = "clipping_norm"

@@ -3,7 +3,8 @@
     offset size
          0    2  magic "FC"
          2    1  format
-         3    1  flags: 1 stands alone, 2 held (names a version, carries nothing), 4 has side
+         3    1  flags: 1 stands alone, 2 held (names a version, carries nothing), 4 has side,
+                8 anchored (what the codec takes of the model before has the base's name)
          4    4  codec: hash of its name and settings
          8    4  session: hash of the manifest and of the run
         12    4  round
@@ -42,10 +43,11 @@ class Flag(IntFlag):
     STANDALONE = 1
     HELD = 2
     SIDE = 4
+    ANCHORED = 8
 
 
 NO_FLAGS = Flag(0)
-_KNOWN = Flag.STANDALONE | Flag.HELD | Flag.SIDE
+_KNOWN = Flag.STANDALONE | Flag.HELD | Flag.SIDE | Flag.ANCHORED
 _WIDTHS = {"codec": 4, "session": 4, "base": VERSION_BYTES, "version": VERSION_BYTES}
 
 
@@ -147,6 +149,8 @@ def _contradiction(flags: Flag, base: bytes, length: int) -> str:
     """Return what the flags rule out and the packet has, or nothing."""
     if Flag.HELD in flags and length:
         return f"a packet that names a held version has no payload, this one has {length} bytes"
+    if Flag.ANCHORED in flags and flags & (Flag.HELD | Flag.STANDALONE):
+        return f"a packet with flags {flags!r} refers to a model, or to none"
     if flags & (Flag.HELD | Flag.STANDALONE) and base != NO_VERSION:
         return f"a packet with flags {flags!r} has no base version, this one has {base.hex()}"
     return ""

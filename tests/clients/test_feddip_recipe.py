@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
+from clients import masked
 from clients.feddip import FedDip
 from clients.masked import MaskedTraining
 from clients.snip import Snip
@@ -17,7 +18,7 @@ from fedcomp.link.client import ClientLink
 from fedcomp.methods import Answer, Work
 from fedcomp.settings import parse
 from fedcomp.setup import Setup
-from fedcomp.tensors import Tensors
+from fedcomp.tensors import Array, Tensors
 from fedcomp.training.pruning import magnitude_masks
 from tests.common import QUICK, equal, read_csv, read_summary, run_inline
 
@@ -185,28 +186,64 @@ def test_snip_prunes_before_it_trains(tmp_path: Path, monkeypatch: pytest.Monkey
     run = run_inline(tmp_path, *words, quick=RUN)
     model = saved(run)
     assert zeros(model) == pytest.approx(0.8, abs=1e-3)
-    scores = [made.side for _, made in seen[:4]]
-    names = ["1.weight", "3.weight"]
-    mean = {
-        n: np.mean([s[f"score.{n}"].astype(float) * float(s["score"]) for s in scores], axis=0)
-        for n in names
-    }
-    masks, _ = magnitude_masks(mean, 0.8)
     initial = Setup(parse(compose_config([*RUN, "method=snip"]))).initial
+    names = ["1.weight", "3.weight"]
+    first = initial["1.weight"].size
+
+    def layers(flat: Array) -> Tensors:
+        parts = zip(names, np.split(flat, [first]), strict=True)
+        return {name: part.reshape(initial[name].shape) for name, part in parts}
+
+    scores = [made.side["scores"].astype(float) for _, made in seen[:4]]
+    masks, _ = magnitude_masks(layers(np.mean([s / s.sum() for s in scores], axis=0)), 0.8)
     for name in names:
         assert np.array_equal(model[name] != 0, masks[name])
     for _work, made in seen[:4]:
         assert isinstance(made.tensors, dict)
-        own, _ = magnitude_masks({n: made.side[f"score.{n}"] for n in names}, 0.8)
+        own, _ = magnitude_masks(layers(made.side["scores"]), 0.8)
         for name in names:  # what the client's own scores leave out stays as it came
             moved = made.tensors[name] != initial[name]
             assert not (moved & ~own[name]).any()
             assert moved[own[name]].mean() > 0.5
     assert all(not made.side for _, made in seen[4:])
     rows = read_csv(run / "rounds.csv")
-    total = sum(value.size for value in mean.values())
-    assert 2 * total < int(rows[1]["side_bytes"]) / 4 < 2 * total + 100
+    total = scores[0].size
+    assert 2 * total < int(rows[1]["side_bytes"]) / 4 < 2 * total + 30
     assert {row["side_bytes"] for row in rows[2:]} == {"0"}
+
+
+def test_magnitude_pruning_trains_a_layer_that_starts_at_zero(tmp_path: Path) -> None:
+    start = Setup(parse(compose_config([*RUN, "method=magnitude"]))).initial
+    start = {name: value.copy() for name, value in start.items()}
+    start["3.weight"][:] = 0
+    save_file(start, tmp_path / "start.safetensors")
+    words = ("method=magnitude", f"model.weights={tmp_path / 'start.safetensors'}")
+    assert saved(run_inline(tmp_path / "run", *words, quick=RUN))["3.weight"].any()
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_coarse_values_prune_no_more_than_the_schedule(bits: int, tmp_path: Path) -> None:
+    values = f"{{name: uniform, bits: {bits}}}"
+    words = ("server_step.start=0.5", "server_step.target=0.5", f"downlink.values={values}")
+    run = run_inline(tmp_path, "method=feddip", *words, "link.verify=true", quick=RUN)
+    assert zeros(saved(run)) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_feddip_penalises_all_weights_as_the_round_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, float]] = []
+    train = masked.train_masked
+
+    def noted(work: Work, masks: Any, *, dense: bool, penalties: dict[str, float]) -> float:
+        given.append(penalties)
+        return train(work, masks, dense=dense, penalties=penalties)
+
+    monkeypatch.setattr(masked, "train_masked", noted)
+    words = ("recipe.penalty.first=0.1", "recipe.penalty.limit=0.4", "recipe.penalty.stages=4")
+    run_inline(tmp_path, "method=feddip", *words, "fraction=0.25", quick=RUN)
+    sizes = [0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
+    assert given == [{"1.weight": pytest.approx(s), "3.weight": pytest.approx(s)} for s in sizes]
 
 
 def test_feddip_at_extreme_sparsity(tmp_path: Path) -> None:

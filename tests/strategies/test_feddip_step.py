@@ -13,11 +13,10 @@ from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError, RoundError
 from fedcomp.settings import parse
 from fedcomp.setup import Setup
-from fedcomp.tensors import Kind, Tensors
+from fedcomp.tensors import Array, Kind, Tensors
 from fedcomp.training.pruning import cubic_sparsity, magnitude_masks
-from fedcomp.wire.keys import LARGEST_SCORE, SCORES
+from fedcomp.wire.keys import SCORES
 from strategies.masking import Masking, cost
-from strategies.snip import Scored
 from tests.common import QUICK, equal
 
 WORDS = (*QUICK[1:], "rounds=40")
@@ -109,12 +108,28 @@ def test_feddip_never_empties_a_layer_and_says_so(caplog: pytest.LogCaptureFixtu
         model, _ = step.after_aggregate(given, {}, {}, 1)
     (index,) = np.flatnonzero(model["3.weight"])
     assert index == np.abs(given["3.weight"]).argmax()
-    assert "at a sparsity of 0.9900 nothing would be left of 3.weight, which keeps" in caplog.text
+    assert (
+        "at a sparsity of 0.9900 nothing would be left of 3.weight; the largest weight stays"
+        in caplog.text
+    )
+
+
+def test_feddip_nested_keeps_a_weight_of_a_layer_that_became_zero() -> None:
+    step, setup = step_of("server_step.start=0.99", "server_step.target=0.99")
+    given = drift(setup.initial, 1)
+    given["3.weight"] = given["3.weight"] * np.float32(1e-6)
+    model, _ = step.after_aggregate(given, {}, {}, 1)
+    (index,) = np.flatnonzero(model["3.weight"])
+    for number in (2, 3, 4):
+        step.after_aggregate(model | {"3.weight": np.zeros_like(given["3.weight"])}, {}, {}, number)
+    again = model | {"3.weight": np.ones_like(given["3.weight"])}
+    model, _ = step.after_aggregate(again, {}, {}, 5)
+    assert np.flatnonzero(model["3.weight"]).tolist() == [index]
 
 
 def test_feddip_counts_as_its_paper_does() -> None:
     assert cost(0.0, 23_272_266) == pytest.approx(710.2, abs=0.05)
-    step, setup = step_of()
+    step, setup = step_of("clients=16", "fraction=0.25")
     sizes = setup.manifest.parameters
     expected = {"uplink": 0.0, "downlink": 0.0}
     model = setup.initial
@@ -129,6 +144,12 @@ def test_feddip_counts_as_its_paper_does() -> None:
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert found["total"] == pytest.approx(sum(expected.values()))
     assert found["unit"] == "mebibit"
+    before = found["uplink"]
+    for lie, charged in ((1e300, 0), (-1e300, 4 * 32 * sizes / 2**20)):
+        step.after_aggregate(drift(model, 8), {}, {"zeros": lie}, 8)
+        found = step.account()["paper_bytes"]
+        assert isinstance(found, dict)
+        assert found["uplink"] == pytest.approx(before + charged)
 
 
 def test_feddip_leaves_shortcuts_dense() -> None:
@@ -152,6 +173,17 @@ def test_masks_do_not_grow_denser() -> None:
         setup_of("server_step.start=0.9", "server_step.target=0.5")
 
 
+def test_masked_training_sends_no_weights_that_may_come_back() -> None:
+    words = ("method=magnitude", "server_step.reconfigure=prune_dense_average")
+    with pytest.raises(ConfigError, match="looks at all weights in some rounds; choose recipe="):
+        setup_of(*words)
+
+
+def test_a_sparse_model_that_starts_dense_needs_zeros_to_stay() -> None:
+    with pytest.raises(ConfigError, match=r"downlink\.mode=absolute or codec@downlink=masked"):
+        setup_of("server_step.start=0", "codec@downlink=uniform")
+
+
 @pytest.mark.parametrize("codec", ["cast", "uniform", "topk", "stc", "fsfl", "kmeans"])
 def test_a_downlink_that_makes_something_of_zeros_is_refused(codec: str) -> None:
     with pytest.raises(
@@ -160,23 +192,22 @@ def test_a_downlink_that_makes_something_of_zeros_is_refused(codec: str) -> None
         setup_of(f"codec@downlink={codec}")
 
 
-def scores(setup: Setup, seed: int) -> Tensors:
-    rng = np.random.default_rng(seed)
-    weights = {n: v for n, v in setup.initial.items() if v.ndim > 1}
-    side: Tensors = {SCORES + n: rng.random(v.shape).astype(np.float16) for n, v in weights.items()}
-    return side | {LARGEST_SCORE: np.array(10.0**-seed, np.float32)}
+def scores(setup: Setup, seed: int) -> Array:
+    count = sum(value.size for value in setup.initial.values() if value.ndim > 1)
+    return np.random.default_rng(seed).random(count).astype(np.float16)
 
 
 def test_snip_keeps_what_scores_best_on_average_and_never_asks_again() -> None:
     step, setup = step_of("method=snip", "server_step.target=0.9")
-    sides = {str(seed): scores(setup, seed) for seed in (1, 2)}
+    found = [scores(setup, 1), scores(setup, 2) * np.float16(0.01)]  # of one sum each
+    sides = {str(at): {SCORES: value} for at, value in enumerate(found)}
     given = drift(setup.initial, 1)
     model, _ = step.after_aggregate(given, sides, {}, 1)
-    mean = {
-        n: np.sum([s[SCORES + n] * np.float64(s[LARGEST_SCORE]) for s in sides.values()], axis=0)
-        for n in step._shapes
-    }
-    masks, _ = magnitude_masks(mean, 0.9)
+    mean = sum(value / value.sum(dtype=float) for value in found)
+    shapes = {name: setup.initial[name].shape for name in ("1.weight", "3.weight")}
+    first = int(np.prod(shapes["1.weight"]))
+    parts = {"1.weight": mean[:first], "3.weight": mean[first:]}
+    masks, _ = magnitude_masks({n: v.reshape(shapes[n]) for n, v in parts.items()}, 0.9)
     for number in (2, 3):
         for name, mask in masks.items():
             assert np.array_equal(model[name] != 0, mask)
@@ -186,24 +217,23 @@ def test_snip_keeps_what_scores_best_on_average_and_never_asks_again() -> None:
 def test_snip_does_without_scores_that_are_none() -> None:
     step, setup = step_of("method=snip", "server_step.target=0.9")
     good = scores(setup, 1)
-    name = SCORES + "1.weight"
     bad: list[Tensors] = [
         {},
-        {n: v for n, v in good.items() if n != name},
-        {**good, name: good[name][:1]},
-        {**good, name: np.where(good[name] > 0.5, np.float16("inf"), good[name])},
-        {**good, name: -good[name]},
-        {**good, name: good[name].astype(np.int32)},
-        {**good, LARGEST_SCORE: np.array(np.nan, np.float32)},
-        {**good, LARGEST_SCORE: np.ones(1, np.float32)},
+        {SCORES: good[:-1]},
+        {SCORES: good.reshape(1, -1)},
+        {SCORES: np.where(good > 0.5, np.float16("inf"), good)},
+        {SCORES: np.where(good > 0.5, np.float16("nan"), good)},
+        {SCORES: -good},
+        {SCORES: np.zeros_like(good)},
+        {"others": good},
     ]
-    assert isinstance(step, Scored)
     with pytest.raises(RoundError, match="no client sent usable scores; server_step=snip needs"):
         step.after_aggregate(drift(setup.initial, 1), dict(enumerate_sites(bad)), {}, 1)
-    sides = {**dict(enumerate_sites(bad)), "good": good}
+    sides = {**dict(enumerate_sites(bad)), "good": {SCORES: good}}
     model, _ = step.after_aggregate(drift(setup.initial, 1), sides, {}, 1)
     alone, _ = step_of("method=snip", "server_step.target=0.9")
-    assert equal(model, alone.after_aggregate(drift(setup.initial, 1), {"g": good}, {}, 1)[0])
+    own = {"g": {SCORES: good}}
+    assert equal(model, alone.after_aggregate(drift(setup.initial, 1), own, {}, 1)[0])
 
 
 def enumerate_sites(sides: list[Tensors]) -> list[tuple[str, Tensors]]:

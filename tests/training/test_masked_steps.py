@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from fedcomp.data.base import Samples
+from fedcomp.training.loop import train
 from fedcomp.training.masked import MaskedSteps
+from fedcomp.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from fedcomp.training.pruning import Masks
@@ -65,10 +68,10 @@ def twin(
         loss = loss + penalty * sum(lossy[n].square().sum().sqrt() for n in kept)
         gradients = dict(zip(lossy, torch.autograd.grad(loss, list(lossy.values())), strict=True))
         for name, value in whole.items():
-            step = gradients[name]
+            step = gradients[name] + decay * value
             if not dense and name in kept:
                 step = step * kept[name]
-            whole[name] = (value - 0.5 * (step + decay * value)).detach()
+            whole[name] = (value - 0.5 * step).detach()
     return whole
 
 
@@ -114,6 +117,28 @@ def test_the_whole_weights_are_back_whatever_happens() -> None:
     for name, value in module.named_parameters():
         assert torch.equal(value, before[name])
     assert not module._forward_pre_hooks
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_the_pull_of_fedprox_is_that_of_the_whole_weights(dense: bool) -> None:
+    """20 steps at loss 0 towards the start: nothing moves, masked or not."""
+    module = nn.Sequential(nn.Linear(3, 2, bias=False))
+    before = dict(module.named_parameters())["0.weight"].detach().clone()
+    data = Samples(np.zeros((8, 3), np.float32), np.zeros(8, np.int64))
+    settings = TrainSettings(steps=20, momentum=0.0, device="cpu")
+    mask = np.array([[True, False, True], [False, True, False]])
+    with MaskedSteps(module, {"0.weight": mask}, dense=dense) as steps:
+        train(
+            module,
+            data,
+            settings,
+            task="classification",
+            lr=0.1,
+            proximal_mu=1.0,
+            rng=np.random.default_rng(1),
+            before_step=steps.before_step,
+        )
+    assert torch.equal(dict(module.named_parameters())["0.weight"], before)
 
 
 def test_a_shared_weight_is_masked_once() -> None:

@@ -46,6 +46,20 @@ def test_masks_leave_out_the_smallest_of_all(seed: int, sparsity: float) -> None
     assert all(mask.any() for mask in masks.values())
 
 
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.floats(0, 0.99))
+def test_of_equal_weights_the_first_are_left_out(values: list[int], sparsity: float) -> None:
+    flat = np.array(values, float)
+    order = np.argsort(np.abs(flat), kind="stable")[: round(sparsity * flat.size)]
+    expected = np.ones(flat.size, bool)
+    expected[order] = False
+    masks, spared = magnitude_masks({"w": flat}, sparsity)
+    assert spared or np.array_equal(masks["w"], expected)
+
+
+def test_nothing_to_prune() -> None:
+    assert magnitude_masks({}, 0.5) == ({}, [])
+
+
 def test_a_layer_of_tiny_weights_keeps_its_largest() -> None:
     tensors = {"big": np.ones((10, 10)), "tiny": np.array([[1e-9, -3e-9], [2e-9, 0.0]])}
     masks, spared = magnitude_masks(tensors, 0.5)

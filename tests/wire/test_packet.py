@@ -97,7 +97,8 @@ class Huge(bytes):
         ({"round": 2**32}, "not of 4294967296"),
         ({"payload": Huge()}, "the payload of a packet has at most 4294967295 bytes"),
         ({"side": Huge()}, "the side of a packet has at most 4294967295 bytes"),
-        ({"flags": Flag(8)}, "flags within 0x07, not 0x08"),
+        ({"flags": Flag(16)}, "flags within 0x0f, not 0x10"),
+        ({"flags": Flag.ANCHORED | Flag.STANDALONE}, "refers to a model, or to none"),
         ({"flags": Flag.HELD}, "names a held version has no payload, this one has 3 bytes"),
         ({"flags": Flag.STANDALONE, "base": b"base00"}, "has no base version, .* 626173653030"),
         ({"flags": Flag.HELD, "payload": b"", "base": b"base00"}, "has no base version"),
@@ -117,7 +118,8 @@ def test_what_has_no_room_in_a_packet(field: dict[str, Any], message: str) -> No
         (Flag.HELD, b"", "has no base version"),
         (Flag.HELD | Flag.STANDALONE, b"", "has no base version"),
         (Flag.HELD, b"xyz", "has no payload"),
-        (8, b"xyz", "flags 0x08 do not exist"),
+        (16, b"xyz", "flags 0x10 do not exist"),
+        (9, b"xyz", "refers to a model, or to none"),
     ],
 )
 def test_contradictions_are_refused(flags: int, payload: bytes, message: str) -> None:
