@@ -73,7 +73,8 @@ class FedDip(Recipe):
         if self.upload == "dense" or not settings.server_step.drops_zeros(work.round):
             return answer(trained, loss)
         work.link.confine(masks)
-        kept = {name: np.where(m, trained[name], np.float32(0)) for name, m in masks.items()}
+        zero = {name: trained[name].dtype.type(0) for name in masks}
+        kept = {name: np.where(m, trained[name], zero[name]) for name, m in masks.items()}
         return answer(trained | kept, loss)
 
     def _first_masks(self, work: Work, names: list[str]) -> Masks:

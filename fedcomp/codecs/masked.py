@@ -239,7 +239,7 @@ class MaskedCodec(Codec):
             if self.mode == "absolute":
                 tiny = np.finfo(context.manifest.by_name[name].dtype).tiny
                 out[name] = np.where(out[name] == 0, out[name].dtype.type(tiny), out[name])
-            if self.mode == "delta" and name in (context.reference or {}):
+            elif name in (context.reference or {}):
                 np.negative(context.reference[name], out=whole, where=~mask)  # type: ignore[index]
             whole[mask] = out[name]
             out[name] = whole
