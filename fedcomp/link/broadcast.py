@@ -90,7 +90,7 @@ class Broadcast:
                 self._bases = self._alike
             before, self.anchor = self.anchor, self._anchor_of(public, self._session)
             older = self._alike if self.anchor and self.anchor == before else []
-            self._alike = [*older[1 - self._session.link.history_versions :], version]
+            self._alike = [*older, version][-self._session.link.history_versions :]
         elif version != base:
             self.history.append(self._packet(codec.id, payload, base))
 
