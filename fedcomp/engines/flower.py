@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -93,6 +94,7 @@ class FlowerEngine(EngineSettings):
         except KeyboardInterrupt:
             with suppress(ValueError):  # a second Ctrl-C must not come between
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+            quiet_threads()
             hooks.stop.set()
             done.wait(_STOP_SECONDS)
             _kill_children()  # Ray itself does not stop while it starts or while a client trains
@@ -149,6 +151,15 @@ class FlowerEngine(EngineSettings):
                 "logging_level": "WARNING" if verbose else "ERROR",
             },
         }
+
+
+def quiet_threads() -> None:
+    """Let threads that break down say so in the log alone: Ray's do when its processes end."""
+
+    def note(what: threading.ExceptHookArgs) -> None:
+        log.info("a thread ended: %s", what.exc_value)
+
+    threading.excepthook = note
 
 
 def _kill_children() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedcomp.config import compose_config
 from fedcomp.engines import logs
-from fedcomp.engines.flower import FlowerEngine
+from fedcomp.engines.flower import FlowerEngine, quiet_threads
 from fedcomp.engines.inline import InlineEngine
 from fedcomp.errors import ConfigError, EngineError
 from fedcomp.link.ledger import ENTRY_FIELDS
@@ -206,6 +207,17 @@ def test_federated_evaluation_of_a_held_version_costs_a_header(tmp_path: Path) -
     evaluated = [r for r in rows if r["purpose"] == "evaluate" and r["direction"] == "downlink"]
     assert {row["kind"] for row in evaluated} == {"delta"}
     assert read_summary(run)["evaluation_bytes"] > 0
+
+
+def test_threads_that_lose_their_processes_break_down_in_silence(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # put back afterwards
+    quiet_threads()
+    thread = threading.Thread(target=lambda: 1 // 0)
+    thread.start()
+    thread.join()
+    assert capfd.readouterr().err == ""
 
 
 def test_ctrl_c_during_rays_start_leaves_no_process(tmp_path: Path) -> None:
