@@ -44,9 +44,7 @@ class Scored(Masking):
         if not self._masks:
             self._masks, spared = magnitude_masks(self._mean(side, round_number), self._target)
             if spared:
-                log.warning(
-                    "nothing would be left of %s, which keeps its best weight", ", ".join(spared)
-                )
+                log.warning("nothing would be left of %s; the best weight stays", ", ".join(spared))
         return self.masked(model), {}
 
     def _mean(self, side: Mapping[str, Tensors], round_number: int) -> Tensors:
