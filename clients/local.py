@@ -10,7 +10,11 @@ from fedcomp.methods import Answer, Recipe, Work
 from fedcomp.wire.keys import PROXIMAL_MU
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from torch import nn
+
+    from fedcomp.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -29,19 +33,36 @@ class LocalTraining(Recipe):
         return Answer(work.tensors(), {"train_loss": loss})
 
 
-def train_locally(work: Work, before_step: Callable[[], None] | None = None) -> float:
-    """Train the module of a round's work in place; return the loss."""
+def train_locally(
+    work: Work,
+    before_step: Callable[[], None] | None = None,
+    *,
+    settings: TrainSettings | None = None,
+    more: Sequence[nn.Parameter] = (),
+    purpose: str = "train",
+) -> float:
+    """Train the module of a round's work in place; return the loss.
+
+    Parameters
+    ----------
+    settings, purpose
+        Of a part of training that has others than the run's, and draws other batches.
+    before_step, more
+        See `fedcomp.training.loop.train`.
+    """
     from fedcomp.training.loop import train
 
-    settings = work.settings
-    mu = work.config.get(PROXIMAL_MU, settings.train.proximal_mu)
+    run = work.settings
+    chosen = settings or run.train
+    mu = work.config.get(PROXIMAL_MU, chosen.proximal_mu)
     return train(
         work.module,
         work.train,
-        settings.train,
+        chosen,
         task=work.task,
-        lr=settings.train.learning_rate(work.round, settings.rounds),
+        lr=chosen.learning_rate(work.round, run.rounds),
         proximal_mu=float(mu) if isinstance(mu, int | float) else 0.0,
-        rng=seeds.generator(settings.seed, work.round, "train", work.client),
+        rng=seeds.generator(run.seed, work.round, purpose, work.client),
         before_step=before_step,
+        more=more,
     )

@@ -92,11 +92,12 @@ def _link_conflicts(settings: Settings) -> list[str]:
             " at all weights in some rounds; choose recipe=feddip or"
             " server_step.reconfigure=mask_then_prune"
         )
-    if (settings.recipe.name == "snip") != (settings.server_step.name == "snip"):
-        problems.append(
-            f"recipe={settings.recipe.name} server_step={settings.server_step.name}: the scores of"
-            " SNIP need both ends; choose method=snip, or snip for neither"
-        )
+    for name, need in (("snip", "the scores of SNIP need"), ("fedcompress", "clusters need")):
+        if (settings.recipe.name == name) != (settings.server_step.name == name):
+            problems.append(
+                f"recipe={settings.recipe.name} server_step={settings.server_step.name}: {need}"
+                f" both ends; choose method={name}, or {name} for neither"
+            )
     if "ClientSide" in settings.strategy.target:
         why = (
             "feedback adds what earlier rounds left out to the clipped update"

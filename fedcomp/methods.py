@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from fedcomp.registry import Registry
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fedcomp.settings import Settings
     from fedcomp.setup import Setup
     from fedcomp.tensors import Array, Manifest, Tensors
+    from fedcomp.training.clustered import Clustered
 
     Lookup: TypeAlias = Callable[[str], Array]
 
@@ -103,6 +104,10 @@ class ServerStep(ABC):
         """Return what the method adds to `summary.json`."""
         return {}
 
+    def report(self) -> dict[str, float]:
+        """Return what is to be seen of the last round."""
+        return {}
+
     def save(self) -> tuple[Tensors, dict[str, Any]]:
         """Return the state between two rounds as arrays and as values for JSON."""
         return {}, {}
@@ -131,11 +136,35 @@ class ServerStep(ABC):
         """
 
 
+class Clustering(NamedTuple):
+    """Which weights become clusters, and how many clusters a layer has in the first round."""
+
+    weights: Clustered
+    least: int
+
+
 @dataclass(frozen=True)
 class StepSettings(ABC):
-    """A server step by name, and its settings."""
+    """A server step by name, and its settings.
+
+    Attributes
+    ----------
+    reports
+        Names of what `ServerStep.report` returns; columns of `rounds.csv`.
+    """
 
     name: ClassVar[str]
+    reports: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def samples(self) -> int:
+        """How many samples of the server's own it needs, see `Setup.server_samples`."""
+        return 0
+
+    @property
+    def clustering(self) -> Clustering | None:
+        """What clients have to know of a model that is to consist of clusters."""
+        return None
 
     def misfits(self, manifest: Manifest) -> list[str]:  # noqa: ARG002
         """Say what the step cannot do with a model."""
@@ -159,6 +188,7 @@ RECIPES: Registry[type[Recipe]] = Registry(
     {
         "deepcabac": "clients.deepcabac:DeepCabac",
         "feddip": "clients.feddip:FedDip",
+        "fedcompress": "clients.fedcompress:FedCompress",
         "fsfl": "clients.fsfl:Fsfl",
         "local": "clients.local:LocalTraining",
         "masked": "clients.masked:MaskedTraining",
@@ -168,6 +198,7 @@ RECIPES: Registry[type[Recipe]] = Registry(
 SERVER_STEPS: Registry[type[StepSettings]] = Registry(
     "server step",
     {
+        "fedcompress": "strategies.fedcompress:FedCompress",
         "feddip": "strategies.feddip:FedDip",
         "fsfl": "strategies.fsfl:Averaging",
         "majority": "strategies.majority:Majority",

@@ -9,8 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fedcomp import seeds
 from fedcomp.data.base import Samples, divide
+from fedcomp.data.server_data import Source, chosen, server_inputs
 from fedcomp.errors import ConfigError
 from fedcomp.link.session import Session
 from fedcomp.tensors import Manifest, full_digest
@@ -45,11 +48,36 @@ class Setup:
         return self.settings.dataset.open(Path(self.settings.data_dir))
 
     @cached_property
+    def divided(self) -> tuple[Array, Array]:
+        """Indices of the training samples that clients get, and of those that the server keeps."""
+        settings, samples = self.settings, self.dataset.train
+        share = Source.of(settings.dataset).share
+        if not share:
+            return np.arange(len(samples)), np.arange(0)
+        rng = seeds.generator(settings.seed, "held_out")
+        return divide(len(samples), share, rng, settings.partition.groups(samples))
+
+    @cached_property
     def partition(self) -> list[Array]:
         """Indices of each client's training samples."""
-        settings = self.settings
+        settings, samples = self.settings, self.dataset.train
         rng = seeds.generator(settings.seed, "partition")
-        return settings.partition.split(self.dataset.train, settings.clients, rng)
+        shared, kept = self.divided
+        if not len(kept):
+            return settings.partition.split(samples, settings.clients, rng)
+        parts = settings.partition.split(samples.outline(shared), settings.clients, rng)
+        return [shared[part] for part in parts]
+
+    def server_samples(self, count: int) -> Samples:
+        """Return at most `count` samples that the server owns; their targets say nothing."""
+        settings, train = self.settings, self.dataset.train
+        if Source.of(settings.dataset).share:
+            kept = self.divided[1]
+            inputs = train.inputs[kept[chosen(len(kept), count, settings.seed)]]
+        else:
+            place = Path(settings.data_dir)
+            inputs = server_inputs(settings.dataset, self.dataset, place, count, settings.seed)
+        return Samples(inputs, np.zeros(len(inputs), np.int64), train.preparation)
 
     def client_indices(self, partition_id: int) -> tuple[Array, Array]:
         """Return which samples a client trains on, and which it keeps for validation."""
@@ -142,6 +170,8 @@ class Setup:
         from fedcomp.training.tasks import TASKS
 
         _ = self.partition, pick_device(self.settings.train.device)
+        if needed := self.settings.server_step.samples:
+            self.server_samples(needed)
         data, model = self.dataset, self.settings.model
         try:
             _ = self.initial

@@ -103,7 +103,7 @@ class Compressed:
             round=number,
             metrics=metrics,
             entries=self._ledger.take(),
-            reports=exchange.reports,
+            reports={**exchange.reports, **self._step.report()},
             uplink=exchange.rate,
             downlink=self._link.rate,
             account=self._step.account(),

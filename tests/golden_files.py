@@ -12,9 +12,11 @@ from typing import get_args
 import numpy as np
 
 from fedcomp.codecs.cast import Cast
+from fedcomp.codecs.clustered import Clustered
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.cossgd import CosSgd
 from fedcomp.codecs.eden import Eden
+from fedcomp.codecs.fedzip import FedZip
 from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.levels import FINE_STEP
@@ -55,12 +57,14 @@ CODECS = {
     "qsgd": Qsgd(bucket=10),
     "terngrad": TernGrad(),
     "sign": Sign(),
+    "clustered": Clustered(),
     "cossgd": CosSgd(),
     "cossgd-stochastic": CosSgd(bits=4, rounding="stochastic", density=0.5, coder="fixed"),
     "signsgd": SignSgd(),
     "randk": RandK(density=0.3),
     "kmeans": KMeans(clusters=5),
     "kmeans-absolute": KMeans(mode="absolute", clusters=4, keep_zero=True, coder="fixed"),
+    "fedzip": FedZip(density=0.3),
     "powersgd": PowerSgd(rank=1),
     "randk-unbiased": RandK(density=0.3, unbiased=True, coder="fixed"),
     "eden": Eden(),
@@ -79,12 +83,15 @@ def main() -> None:
     model = awkward_tensors()
     context = context_for(model)
     zero = {name: np.zeros_like(value) for name, value in model.items()}
+    few = KMeans(mode="absolute", clusters=5)
+    clustered = few.decode(few.encode(model, context), context)
     index = GOLDEN / "decoded.json"
     digests = json.loads(index.read_text()) if index.exists() else {}
     for name, codec in CODECS.items():
         path = GOLDEN / f"{name}.bin"
         if not path.exists():
             given = subtract(model, zero) if codec.mode == "delta" else model
+            given = clustered if isinstance(codec, Clustered) else given
             path.write_bytes(codec.encode(given, context))
         digests.setdefault(name, digest(codec.decode(path.read_bytes(), context)))
     index.write_text(json.dumps(digests, indent=2) + "\n")

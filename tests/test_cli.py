@@ -68,7 +68,8 @@ SUMMARY_KEYS = [
     "seed", "final_accuracy", "best_accuracy", "uplink_bytes", "downlink_bytes", "total_bytes",
     "evaluation_bytes", "reference_bytes", "compression_ratio", "message_bytes",
     "uplink_sparsity", "downlink_sparsity", "uplink_bits_per_weight", "downlink_bits_per_weight",
-    "model_sparsity", "layer_sparsity", "bytes_to_target", "failures", "status", "wall_seconds",
+    "model_sparsity", "layer_sparsity", "model_bytes", "model_deflated_bytes",
+    "model_packed_bytes", "bytes_to_target", "failures", "status", "wall_seconds",
     "versions",
 ]  # fmt: skip
 ROUND_COLUMNS = [

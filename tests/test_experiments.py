@@ -10,6 +10,7 @@ from fedcomp.config import compose_config, config_dir, group_choices
 from tests.common import read_summary, run_inline
 from tests.data.small_images import write_cifar10, write_idx
 from tests.data.test_folder import xrays
+from tests.data.test_speech import digits
 from tests.data.test_voc import write_voc
 
 FAST = ("engine=inline", "clients=4", "rounds=1", "train.steps=1", "dataset.validation=0")
@@ -23,6 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_idx(folder, "FashionMNIST")
     xrays(folder)
     write_voc(folder)
+    digits(folder / "fsdd")
     return folder
 
 

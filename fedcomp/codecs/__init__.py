@@ -9,9 +9,11 @@ CODECS: Registry[type[Codec]] = Registry(
     "codec",
     {
         "cast": "fedcomp.codecs.cast:Cast",
+        "clustered": "fedcomp.codecs.clustered:Clustered",
         "cossgd": "fedcomp.codecs.cossgd:CosSgd",
         "deepcabac": "fedcomp.codecs.nnc:DeepCabac",
         "eden": "fedcomp.codecs.eden:Eden",
+        "fedzip": "fedcomp.codecs.fedzip:FedZip",
         "fsfl": "fedcomp.codecs.fsfl:Fsfl",
         "kmeans": "fedcomp.codecs.kmeans:KMeans",
         "linear": "fedcomp.codecs.linear:Linear",

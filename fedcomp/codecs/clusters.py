@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedcomp.coding.bits import late_kernel
+from fedcomp.coding.nnc_checks import read_only
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 GRID = 2048
 ITERATIONS = 100
+BLOCK = 2048
 
 
 def centroids(values: Array, count: int, *, keep_zero: bool = False) -> NDArray[np.float64]:
@@ -62,7 +64,12 @@ def nearest(values: Array, centres: Array) -> NDArray[np.int64]:
            [1, 2]])
     """
     real = _real(values)
-    return np.searchsorted(_borders(centres, real), real, side="right")
+    borders = _borders(centres, real)
+    beyond = 2 ** borders.size.bit_length() - 1 - borders.size
+    padded = np.pad(borders, (0, beyond), constant_values=np.nan)  # above all values
+    indices = np.empty(real.shape, np.int64)
+    _search(read_only(np.ravel(real)), padded, indices.reshape(-1))
+    return indices
 
 
 def _real(values: Array) -> Array:
@@ -77,6 +84,25 @@ def _borders(centres: Array, like: Array) -> Array:
     """
     wide = centres.astype(np.float64, copy=False)
     return np.asarray((wide[1:] + wide[:-1]) / 2).astype(like.dtype)
+
+
+@late_kernel
+def _search(values: Any, borders: Any, out: Any) -> None:
+    """Write how many of 2^m − 1 borders are not above each value.
+
+    Blocks of values, which a cache holds, take each halving of a binary search together: there is
+    nothing to guess, unlike in a search for one value after the other.
+    """
+    for start in range(0, len(values), BLOCK):
+        part, found = values[start : start + BLOCK], out[start : start + BLOCK]
+        for i in range(len(part)):
+            found[i] = 0
+        step = (len(borders) + 1) >> 1
+        while step:
+            for i in range(len(part)):
+                at = found[i]
+                found[i] = at + step * (borders[np.uint64(at + step - 1)] <= part[i])
+            step >>= 1
 
 
 def _grid(ordered: Array, starts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
 from annotated_types import Ge, Lt
@@ -69,6 +69,11 @@ class Samples:
         labels = None if self.labels is None else self.labels[indices]
         return Samples(*arrays, self.preparation, labels, columns)
 
+    def outline(self, indices: Array) -> Samples:
+        """Return the classes and columns of the samples at `indices`, for partitions; no inputs."""
+        columns = {name: values[indices] for name, values in self.columns.items()}
+        return Samples(np.empty((len(indices), 0)), self.strata[indices], columns=columns)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -84,6 +89,8 @@ class Dataset:
         The samples that were left out because they cannot be read: file and reason of each.
     names
         What the classes are called; none at all where they have numbers only.
+    rate
+        Of recordings, samples a second.
     """
 
     train: Samples
@@ -92,11 +99,33 @@ class Dataset:
     task: str
     skipped: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    rate: int | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input of a model."""
         return self.train.input_shape
+
+
+class Synthesiser(Protocol):
+    """Makes inputs as a data set stores them; a dataclass, whose fields decide what it makes."""
+
+    version: ClassVar[int]
+    """Changes with the code."""
+
+    def __call__(self, count: int, rng: np.random.Generator) -> Array:
+        """Return so many inputs."""
+        ...
+
+
+class FileReader(Protocol):
+    """Makes an input of a file; a dataclass, whose fields decide what it makes."""
+
+    suffixes: ClassVar[frozenset[str]]
+
+    def __call__(self, path: Path) -> Array:
+        """Return the input; `DataError` says why a file gives none."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -107,11 +136,20 @@ class DatasetSettings(ABC):
     ----------
     validation
         Share of each client's samples that it keeps for validation.
+    server_data
+        Where the server's own samples come from, see `fedcomp.data.server_data`.
     """
 
     name: ClassVar[str]
+    kind: ClassVar[Literal["images", "sounds"]] = "images"
 
     validation: Annotated[float, Ge(0), Lt(1)] = 0.1
+    server_data: str = "synthetic"
+
+    def __post_init__(self) -> None:
+        from fedcomp.data.server_data import Source
+
+        Source.of(self)
 
     @abstractmethod
     def load(self, data_dir: Path) -> Dataset:
@@ -127,6 +165,20 @@ class DatasetSettings(ABC):
                 " exists and may be read"
             )
             raise DataError(msg) from error
+
+    def synthesiser(self, dataset: Dataset) -> Synthesiser:
+        """Return what makes inputs such as this data set's, of nothing."""
+        from fedcomp.data.dead_leaves import DeadLeaves
+
+        inputs = dataset.train.inputs
+        return DeadLeaves(inputs.shape[1:], str(inputs.dtype))
+
+    def reader(self, dataset: Dataset) -> FileReader:
+        """Return what makes inputs such as this data set's of anybody's files."""
+        from fedcomp.data.likeness import ImageReader
+
+        inputs = dataset.train.inputs
+        return ImageReader(inputs.shape[1:], str(inputs.dtype), getattr(self, "fit", "crop"))
 
 
 def divide(

@@ -35,6 +35,17 @@ def entries(folder: Path) -> list[Path]:
     return found
 
 
+def below(folder: Path) -> list[Path]:
+    """Return the files in a folder and its folders, sorted; links to folders are not followed."""
+    found = []
+    for path in entries(folder):
+        if not path.is_dir():
+            found.append(path)
+        elif not path.is_symlink():
+            found += below(path)
+    return found
+
+
 def sound(
     samples: Sequence[T], read: Callable[[T], object], root: Path, *, skip: bool
 ) -> tuple[list[T], list[tuple[T, str]]]:

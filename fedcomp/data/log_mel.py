@@ -13,6 +13,7 @@ from 60 Hz to 7,800 Hz, or to half the sample rate where that is less.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ import numpy as np
 from fedcomp.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fedcomp.tensors import Array
 
 LOWEST_HZ, HIGHEST_HZ = 60.0, 7800.0
@@ -120,3 +123,16 @@ def mel_filters(rate: int, fft: int, mels: int) -> Array:
     scale = mel(np.arange(fft // 2 + 1) * rate / fft)
     distance = np.abs(scale - edges[1:-1, None]) / (edges[1] - edges[0])
     return np.asarray(np.maximum(1 - distance, 0))
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[int]:
+    """Let torch compute in the threads that call it alone; yield how many it used before."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -16,20 +15,24 @@ from annotated_types import Ge, Le
 from fedcomp.data import speech_files, speech_twelve
 from fedcomp.data.base import Dataset, DatasetSettings
 from fedcomp.data.files import sound
-from fedcomp.data.log_mel import LogMel
+from fedcomp.data.log_mel import LogMel, one_torch_thread
 from fedcomp.data.preparation import Preparation
+from fedcomp.data.sounds import SoundReader, Sounds
 from fedcomp.data.store import Writer, fingerprint, stored
-from fedcomp.data.wav import read_wav
+from fedcomp.data.wav import of_length, read_wav
 from fedcomp.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from fedcomp.data.speech_files import Recording
     from fedcomp.tensors import Array
 
 _CHUNK = 16
 """Recordings that a thread reads, and computes the features of, at a time."""
+
+_NOTES = "names skipped mean std rate"
+"""Part of the key of a store, so that it tells all of them."""
 
 _LEAST_STD = 1e-3
 """Of log energies; what differs by less is rounding."""
@@ -59,6 +62,7 @@ class SpeechCommands(DatasetSettings):
     """
 
     name: ClassVar[str] = "speech_commands"
+    kind: ClassVar[Literal["images", "sounds"]] = "sounds"
 
     path: str = speech_files.DEFAULT
     words: Literal["all", "twelve"] = "all"
@@ -70,6 +74,7 @@ class SpeechCommands(DatasetSettings):
     skip_corrupt: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.window_ms > 1000 * self.seconds:
             msg = f"window_ms={self.window_ms:g} is longer than seconds={self.seconds:g}"
             raise ValueError(msg)
@@ -82,7 +87,11 @@ class SpeechCommands(DatasetSettings):
         others = [*noises, *root.glob(speech_files.TEST_LIST)]
         files = [*(Path(r.path) for r in recordings), *others]
         settings = (self.words, self.mels, self.seconds, self.window_ms, self.hop_ms)
-        key = {"settings": [*settings, self.skip_corrupt], "files": fingerprint(files, root)}
+        key = {
+            "settings": [*settings, self.skip_corrupt],
+            "files": fingerprint(files, root),
+            "notes": _NOTES,
+        }
         store = stored(
             data_dir, self.name, key, lambda writer: self._build(writer, root, recordings, noises)
         )
@@ -90,7 +99,20 @@ class SpeechCommands(DatasetSettings):
         known = ((notes["mean"],), (notes["std"],)) if self.normalise else ((), ())
         train, test = (store.samples(part, Preparation(*known)) for part in ("train", "test"))
         names = tuple(notes["names"])
-        return Dataset(train, test, len(names), "classification", store.skipped, names)
+        return Dataset(
+            train, test, len(names), "classification", store.skipped, names, notes["rate"]
+        )
+
+    def synthesiser(self, dataset: Dataset) -> Sounds:
+        """Return what makes features of sounds that nobody has made."""
+        return Sounds(self.seconds, self._features(dataset))
+
+    def reader(self, dataset: Dataset) -> SoundReader:
+        """Return what makes features of anybody's recordings."""
+        return SoundReader(self.seconds, self._features(dataset))
+
+    def _features(self, dataset: Dataset) -> LogMel:
+        return LogMel(cast("int", dataset.rate), self.mels, self.window_ms, self.hop_ms)
 
     def _noises(self, root: Path) -> list[Path]:
         folder = root / speech_files.NOISE
@@ -123,7 +145,8 @@ class SpeechCommands(DatasetSettings):
             writer.labels(part, targets, columns={"speaker": codes})
             if part == "train":
                 writer.notes |= {"mean": mean, "std": std}
-        writer.notes |= {"names": list(words), "skipped": list(unfit.values())}
+        skipped = list(unfit.values())
+        writer.notes |= {"names": list(words), "skipped": skipped, "rate": reader.rate}
 
 
 class _Reader:
@@ -139,10 +162,7 @@ class _Reader:
     def __call__(self, recording: Recording) -> Array:
         noise = self._noises.get(recording.path)
         samples = self._samples(Path(recording.path)) if noise is None else noise
-        fitted = np.zeros(self.length, np.float32)
-        cut = samples[recording.start : recording.start + self.length]
-        fitted[: len(cut)] = cut
-        return fitted
+        return of_length(samples[recording.start :], self.length)
 
     def _samples(self, path: Path) -> Array:
         samples, rate = _read(path)
@@ -206,7 +226,7 @@ def _write(
         inputs[start : start + len(chunk), 0] = values
         return float(values.sum(dtype=np.float64)), float(np.square(values, dtype=np.float64).sum())
 
-    with _one_torch_thread() as threads, ThreadPoolExecutor(threads) as pool:
+    with one_torch_thread() as threads, ThreadPoolExecutor(threads) as pool:
         sums = list(pool.map(fill, range(0, len(recordings), _CHUNK)))
     mean, square = (math.fsum(values) / inputs.size for values in zip(*sums, strict=True))
     std = math.sqrt(max(square - mean**2, 0))
@@ -214,19 +234,6 @@ def _write(
         msg = f"all {len(recordings)} recordings of the {part} part sound alike; are they silent?"
         raise DataError(msg)
     return mean, std
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[int]:
-    """Let torch compute in the threads that call it alone; yield how many it used before."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _codes(values: Sequence[str], names: Sequence[str]) -> Array:

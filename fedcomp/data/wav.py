@@ -43,6 +43,13 @@ def read_wav(path: Path) -> tuple[Array, int]:
     return _decode(data, width).reshape(-1, channels).mean(axis=1), rate
 
 
+def of_length(samples: Array, length: int) -> Array:
+    """Cut samples, or pad them with zeros, at their end."""
+    fitted = np.zeros(length, np.float32)
+    fitted[: len(samples)] = samples[:length]
+    return fitted
+
+
 def _decode(data: bytes, width: int) -> Array:
     """Return integers of so many bytes as fractions of full scale; those of one are unsigned."""
     if width == 1:

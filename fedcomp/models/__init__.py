@@ -23,6 +23,7 @@ MODELS = _Models(
     {
         "alexnet_cifar": "fedcomp.models.alexnet_cifar:AlexNetCifar",
         "cossgd_cnn": "fedcomp.models.cossgd_cnn:CosSGDCNN",
+        "ds_cnn": "fedcomp.models.ds_cnn:DSCNN",
         "lenet5": "fedcomp.models.lenet5:LeNet5",
         "mlp": "fedcomp.models.mlp:MLP",
         "mobilenet_v2": "fedcomp.models.torchvision:MobileNetV2",

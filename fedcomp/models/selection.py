@@ -75,6 +75,12 @@ def head_of(module: nn.Module) -> set[str]:
     return names
 
 
+def last_layer(module: nn.Module) -> str:
+    """Return the name of the last layer with weights."""
+    weights = [spec.name for spec in manifest_of(module).specs if spec.kind is Kind.WEIGHT]
+    return _layer(weights[-1])
+
+
 def freeze(module: nn.Module, trained: Manifest) -> None:
     """Let training change nothing but the tensors of a manifest, each under any of its names."""
     module.requires_grad_(False)

@@ -34,7 +34,7 @@ class RoundResult:
     entries
         All packets since the last round's end.
     reports
-        What the recipe reports, averaged over the clients of the round.
+        What the recipe reports, averaged over the clients of the round, and the server step.
     uplink, downlink
         How dense the replies are, and the packet of the version that the round made.
     account

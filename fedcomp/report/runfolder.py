@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 
 from fedcomp import __version__
 from fedcomp.link.ledger import ENTRY_FIELDS, Entry, total
-from fedcomp.tensors import Kind, contiguous
+from fedcomp.model_size import deflated_bytes, float_bytes, packed_bytes
+from fedcomp.tensors import Kind, Manifest, TensorSpec, contiguous
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,7 +77,7 @@ class RunFolder:
         self._failures = 0
         self._account: dict[str, object] = {}
         self._ended = False
-        self._zeros: dict[str, Any] = {}
+        self._model: dict[str, Any] = {}
         self._round = 0
         self._began = time.perf_counter()
         self._versions = versions()
@@ -117,28 +118,32 @@ class RunFolder:
             self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
         exported = self._setup.export(model)
         tensors = {name: contiguous(value) for name, value in exported.items()}
-        self._zeros = zeros(tensors, self._weights())
+        manifest = self._manifest(tensors)
+        weights = [spec.name for spec in manifest.specs if spec.kind is Kind.WEIGHT]
+        self._model = {**zeros(tensors, weights), **sizes(tensors, manifest)}
         if self._history:
             self._summarise()
         save_file(tensors, self._folder / "model.safetensors")
         for file in self._files.values():
             file.close()
 
-    def _weights(self) -> list[str]:
-        """Name the weights of the plain model."""
+    def _manifest(self, tensors: Tensors) -> Manifest:
+        """Describe the plain model."""
         from fedcomp.models.base import manifest_of
         from fedcomp.models.selection import plain_name
 
-        specs = manifest_of(self._setup.module).specs
-        return [plain_name(spec.name) for spec in specs if spec.kind is Kind.WEIGHT]
+        kinds = {plain_name(s.name): s.kind for s in manifest_of(self._setup.module).specs}
+        specs = (TensorSpec(n, v.shape, str(v.dtype), kinds[n]) for n, v in tensors.items())
+        return Manifest(tuple(specs))
 
     def _metric_columns(self, result: RoundResult) -> tuple[str, ...]:
-        """Metrics of round 0, then what a federated evaluation and the recipe will add."""
+        """Metrics of round 0, then what a federated evaluation and the method will add."""
         names = [self._start.metric, "loss"]
         names += [name for name in result.metrics if name not in names]
         federated = self._job.settings.strategy.options.get("fraction_evaluate", 0)
         evaluated = [f"federated_{name}" for name in names if federated]
-        return (*names, *evaluated, *self._job.settings.recipe.reports)
+        settings = self._job.settings
+        return (*names, *evaluated, *settings.recipe.reports, *settings.server_step.reports)
 
     def _write(self, name: str, row: Any) -> None:
         if name not in self._files:
@@ -171,7 +176,7 @@ class RunFolder:
             "message_bytes": ledger.message_bytes,
             **{name: mean(values) if values else None for name, values in self._rates.items()},
             **self._account,
-            **self._zeros,
+            **self._model,
             "bytes_to_target": {str(target): self._bytes_to(target) for target in settings.targets},
             "failures": self._failures,
             "status": self._status(),
@@ -216,6 +221,15 @@ def zeros(tensors: Tensors, weights: Iterable[str]) -> dict[str, Any]:
     return {
         "model_sparsity": sum(found.values()) / max(sum(sizes.values()), 1),
         "layer_sparsity": {name: count / sizes[name] for name, count in found.items() if count},
+    }
+
+
+def sizes(tensors: Tensors, manifest: Manifest) -> dict[str, int]:
+    """Return what a model takes in a file, by several ways to write it."""
+    return {
+        "model_bytes": float_bytes(tensors),
+        "model_deflated_bytes": deflated_bytes(tensors),
+        "model_packed_bytes": packed_bytes(tensors, manifest),
     }
 
 

@@ -33,6 +33,9 @@ _NEEDED = (
 _HARDLY = 0.01
 """Up to here a model's zeros are not worth a line."""
 
+_WORTH = 1.5
+"""From here on it is worth a line how much smaller a model's file may be."""
+
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """Return what a run folder's summary.json holds."""
@@ -64,11 +67,15 @@ def metric_of(summary: dict[str, Any]) -> tuple[str, float]:
 
 
 def comparison(folders: Iterable[Path]) -> Table:
-    """Return one row a run: metric, bytes both ways, ratio, time, folder."""
+    """Return one row a run: metric, bytes both ways, ratios, time, folder.
+
+    `ratio` is that of communication (FedCompress calls it CCR), `model` that of the final model in
+    a file (MCR), both to float32.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("method", "dataset", "model", "rounds"):
         table.add_column(name)
-    for name in ("result", "uplink", "downlink", "ratio", "time"):
+    for name in ("result", "uplink", "downlink", "ratio", "model", "time"):
         table.add_column(name, justify="right")
     table.add_column("folder", overflow="fold")
     for folder in folders:
@@ -84,6 +91,7 @@ def comparison(folders: Iterable[Path]) -> Table:
             megabytes(summary["uplink_bytes"]),
             megabytes(summary["downlink_bytes"]),
             "–" if ratio is None else f"{ratio:.2f} ×",
+            _model_ratio(summary),
             duration(summary["wall_seconds"]),
             str(folder),
         )
@@ -112,6 +120,7 @@ def closing(folder: Path) -> Table:
         "sparsity": _both(summary, "sparsity", 100, " %", "of the weights left as they are"),
         "bits": _both(summary, "bits_per_weight", 1, "", "for each weight"),
         "zeros": _zeros(summary),
+        "model": _model(summary),
         "evaluation": f"{megabytes(summary['evaluation_bytes'])} both ways, not in the ratio",
         "failures": str(summary["failures"]),
         "time": duration(summary["wall_seconds"]),
@@ -135,6 +144,24 @@ def _zeros(summary: dict[str, Any]) -> str:
     least, most = (f"{name} {100 * zeros:.1f} %" for name, zeros in (layers[0], layers[-1]))
     where = least if len(layers) == 1 else f"least {least}, most {most}"
     return f"{100 * share:.1f} % of the weights; where any: {where}"
+
+
+def _model_ratio(summary: dict[str, Any]) -> str:
+    """Return how much smaller the final model's file may be, of an older summary nothing."""
+    packed = summary.get("model_packed_bytes")
+    return "–" if packed is None else f"{summary['model_bytes'] / packed:.2f} ×"
+
+
+def _model(summary: dict[str, Any]) -> str:
+    """Return what the final model takes in a file, nothing where that is hardly less."""
+    packed = summary.get("model_packed_bytes")
+    if packed is None or summary["model_bytes"] < _WORTH * packed:
+        return ""
+    deflated = summary["model_bytes"] / summary["model_deflated_bytes"]
+    return (
+        f"{_model_ratio(summary)} smaller in a file (float32 {megabytes(summary['model_bytes'])},"
+        f" packed {megabytes(packed)}; Deflate alone {deflated:.2f} ×)"
+    )
 
 
 def _both(summary: dict[str, Any], name: str, times: float, unit: str, of: str) -> str:

@@ -13,7 +13,7 @@ from fedcomp.training.batches import Batches
 from fedcomp.training.tasks import TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -42,6 +42,7 @@ def train(
     proximal_mu: float,
     rng: np.random.Generator,
     before_step: Callable[[], None] | None = None,
+    more: Sequence[nn.Parameter] = (),
 ) -> float:
     """Train a module in place; return the mean loss over the batches of the last epoch.
 
@@ -53,15 +54,17 @@ def train(
     ----------
     before_step
         Called with the gradients of the loss in place, before each step of the optimiser.
+    more
+        Parameters that are trained beside the module's own; `before_step` gives their gradients.
     """
     device = place(module, settings)
-    _train_mode(module)
+    train_mode(module)
     batches = Batches(samples, device, channels_last=settings.channels_last)
     parameters = [p for p in module.parameters() if p.requires_grad]
     start = [p.detach().clone() for p in parameters] if proximal_mu > 0 else []
-    optimizer = _optimizer(parameters, settings, lr)
+    optimizer = _optimizer([*parameters, *more], settings, lr)
     loss_of = TASKS[task].loss
-    _seed(device, int(rng.integers(2**63)))
+    seed_torch(device, int(rng.integers(2**63)))
     losses: list[Tensor] = []
     ends = batch_ends(len(samples), settings.batch_size)
     steps = settings.steps or settings.epochs * (len(ends) + 1)
@@ -94,7 +97,7 @@ def evaluate(
     return meter.result()
 
 
-def _train_mode(module: nn.Module) -> None:
+def train_mode(module: nn.Module) -> None:
     """Switch to training; a layer of which nothing is trained keeps its running statistics."""
     module.train()
     for part in module.modules():
@@ -111,7 +114,7 @@ def output_shape(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, 
     return tuple(outputs.shape[1:])
 
 
-def _seed(device: torch.device, seed: int) -> None:
+def seed_torch(device: torch.device, seed: int) -> None:
     """Seed dropout and the like; `torch.manual_seed` would spend 0.5 ms on absent devices."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

@@ -9,9 +9,11 @@ else     w ← w − η·(g ⊙ m)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+
+from fedcomp.training.straight_through import StraightThrough
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from fedcomp.training.pruning import Masks
 
 
-class MaskedSteps:
+class MaskedSteps(StraightThrough):
     """While it is entered, a module computes with masked weights; afterwards the others are there.
 
     Parameters
@@ -56,24 +58,26 @@ class MaskedSteps:
         dense: bool = True,
         penalties: Mapping[str, float] | None = None,
     ) -> None:
-        self._module = module
         known = dict(module.named_parameters(remove_duplicate=False))
         self._masks: dict[nn.Parameter, Tensor] = {  # a shared parameter has one mask
             known[name]: torch.from_numpy(mask).to(known[name]) for name, mask in masks.items()
         }
         self._penalties = {known[name]: size for name, size in (penalties or {}).items() if size}
         self._dense = dense
-        self._whole: dict[nn.Parameter, Tensor] = {}
-        self._masked = False
+        super().__init__(module, self._masks if dense else ())
+
+    def swap(self, parameter: nn.Parameter) -> None:
+        """Put w ⊙ m in the place of w."""
+        parameter.mul_(self._mask(parameter))
 
     @torch.no_grad()
     def __enter__(self) -> Self:
-        self._whole = {parameter: parameter.clone() for parameter in self._masks}
-        if self._dense:
-            self._hook = self._module.register_forward_pre_hook(self._mask)
-        else:
-            for parameter, mask in self._masks.items():
-                parameter.mul_(mask)
+        super().__enter__()
+        if not self._dense:
+            self._out = {}
+            for parameter in self._masks:
+                self._out[parameter] = parameter.clone()
+                self.swap(parameter)
         return self
 
     @torch.no_grad()
@@ -83,25 +87,11 @@ class MaskedSteps:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._dense:
-            self._hook.remove()
-            self._restore()
-            return
-        for parameter, mask in self._masks.items():
-            left_out = mask.to(parameter.device) == 0
-            parameter[left_out] = self._whole[parameter].to(parameter.device)[left_out]
-
-    @torch.no_grad()
-    def _mask(self, _module: nn.Module, _inputs: Any) -> None:
-        if self._masked:  # a second pass before the step
-            return
-        for parameter, mask in self._masks.items():
-            if mask.device != parameter.device:  # training has moved the module meanwhile
-                self._masks[parameter] = mask = mask.to(parameter.device)
-                self._whole[parameter] = self._whole[parameter].to(parameter.device)
-            self._whole[parameter].copy_(parameter)
-            parameter.mul_(mask)
-        self._masked = True
+        super().__exit__(kind, error, trace)
+        if not self._dense:
+            for parameter, whole in self._out.items():
+                left_out = self._mask(parameter) == 0
+                parameter[left_out] = whole.to(parameter.device)[left_out]
 
     @torch.no_grad()
     def before_step(self) -> None:
@@ -110,15 +100,15 @@ class MaskedSteps:
             if parameter.grad is not None:
                 norm = torch.linalg.vector_norm(parameter).clamp_min(1e-30)
                 parameter.grad.add_(parameter * (size / norm))
-        if self._dense:
-            self._restore()
-            return
-        for parameter, mask in self._masks.items():
-            if parameter.grad is not None:
-                parameter.grad.mul_(mask.to(parameter.device))
+        super().before_step()
+        if not self._dense:
+            for parameter in self._masks:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(self._mask(parameter))
 
-    def _restore(self) -> None:
-        if self._masked:
-            for parameter, whole in self._whole.items():
-                parameter.copy_(whole)
-        self._masked = False
+    def _mask(self, parameter: nn.Parameter) -> Tensor:
+        """Return a parameter's mask on the device where it is."""
+        mask = self._masks[parameter]
+        if mask.device != parameter.device:
+            self._masks[parameter] = mask = mask.to(parameter.device)
+        return mask

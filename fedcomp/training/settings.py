@@ -115,3 +115,28 @@ class ScaleSettings:
         if self.schedule == "cosine":
             return self.lr * (1 + math.cos(math.pi * (step % an_epoch) / an_epoch)) / 2
         return self.lr
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """How a student learns to answer as its teacher does, by Adam.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the unlabelled samples; 0 leaves the student out.
+    samples
+        How many there are.
+    batch_size
+        A rest smaller than that is left out of an epoch, unless it is all there is.
+    lr
+        Learning rate.
+    temperature
+        What outputs are divided by on both sides.
+    """
+
+    epochs: Annotated[int, Ge(0)] = 10
+    samples: Annotated[int, Ge(1)] = 2000
+    batch_size: Annotated[int, Ge(1)] = 256
+    lr: Annotated[float, Gt(0)] = 1e-4
+    temperature: Annotated[float, Gt(0)] = 2.0

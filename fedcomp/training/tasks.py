@@ -40,6 +40,9 @@ class Task(Protocol):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean training loss of a batch."""
 
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Return the mean KL(teacher ‖ student) of predictions softened by a temperature."""
+
     def meter(self) -> Meter:
         """Return what measures the metrics."""
 
@@ -55,6 +58,10 @@ class Classification:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy."""
         return F.cross_entropy(outputs, targets)
+
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Return the mean over samples."""
+        return _softmax_divergence(student, teacher, temperature)
 
     def meter(self) -> Meter:
         """Return a meter of shares."""
@@ -81,6 +88,12 @@ class Multilabel:
         losses = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none")
         return (losses * counted).sum() / counted.sum().clamp(min=1)
 
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Return the mean over samples of the sum over classes, each present or absent."""
+        pairs = (torch.stack((outputs, -outputs), -1) for outputs in (student, teacher))
+        found, wanted = (F.logsigmoid(pair / temperature) for pair in pairs)
+        return F.kl_div(found, wanted, reduction="sum", log_target=True) / len(student)
+
     def meter(self) -> Meter:
         """Return a meter that keeps all outputs, one a class and sample."""
         return _Ranking(self)
@@ -101,6 +114,10 @@ class Segmentation:
         total = F.cross_entropy(outputs, wanted, ignore_index=IGNORED, reduction="sum")
         return total / (wanted != IGNORED).sum().clamp(min=1)
 
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Return the mean over pixels."""
+        return _softmax_divergence(student, teacher, temperature)
+
     def meter(self) -> Meter:
         """Return a meter of the confusion matrix."""
         return _Confusion()
@@ -108,6 +125,13 @@ class Segmentation:
     def output_shape(self, classes: int, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """One output a class and pixel."""
         return (classes, *input_shape[1:])
+
+
+def _softmax_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return the mean over samples, or pixels, of KL between softmax over classes, dimension 1."""
+    found, wanted = (F.log_softmax(outputs / temperature, 1) for outputs in (student, teacher))
+    total = F.kl_div(found, wanted, reduction="sum", log_target=True)
+    return total * found.shape[1] / found.numel()
 
 
 class _Shares:

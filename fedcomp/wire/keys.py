@@ -43,6 +43,15 @@ ZEROS = "zeros"
 SCORES = "scores"
 """Side information of SNIP: a number for each prunable weight, in model order."""
 
+CLUSTERS = "clusters"
+"""Side information of FedCompress: how many clusters a layer has; and the metric that says it."""
+
+VALIDATION = "validation"
+"""The metric of replies that is the task's own, measured on the client's validation samples."""
+
+DEFLATED = "deflated_bytes"
+"""The metric of replies that is the length of the trained model as float32 after Deflate."""
+
 PROXIMAL_MU = "proximal-mu"
 CLIPPING_NORM = "clipping_norm"
 """Flower's own names, as its strategies use them."""

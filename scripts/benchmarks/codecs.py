@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ENCODED, DECODED = 20e6, 40e6
 """Weights a second that codecs with the coder `fixed` are to reach."""
 
-_UNBOUND = ("kmeans", "powersgd")
+_UNBOUND = ("fedzip", "kmeans", "powersgd")
 _REPEATS = 5
 
 

@@ -132,3 +132,23 @@ def test_half_floats_are_clustered_as_floats() -> None:
 
 def test_ties_go_up() -> None:
     assert nearest(np.array([0.5, 1.5], np.float32), np.array([0.0, 1.0, 2.0])).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 16, 17, 30, 255, 256, 257])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_nearest_finds_what_looking_at_all_finds(count: int, dtype: type[Any]) -> None:
+    centres = np.cumsum(RNG.integers(1, 9, size=count)) - 3.0 * count
+    span = np.arange(centres[0] - 5, centres[-1] + 5, 0.5)  # with all ties: exact in any type
+    values = np.resize(RNG.permutation(span), (2, 3 * clusters.BLOCK + 7)).astype(dtype).T
+    distances = np.abs(values[..., None].astype(np.float64) - centres)
+    expected = count - 1 - distances[..., ::-1].argmin(axis=-1)  # the last at a tie
+    found = nearest(values, centres)
+    assert found.dtype == np.int64
+    assert np.array_equal(found, expected)
+
+
+def test_nearest_takes_any_shape() -> None:
+    centres = np.array([-1.0, 0.0, 2.0])
+    assert nearest(np.empty((0, 3), np.float32), centres).shape == (0, 3)
+    assert nearest(np.array(0.5), centres).tolist() == 1
+    assert nearest(np.array([-np.inf, -1e300, 1e300, np.inf]), centres).tolist() == [0, 0, 2, 2]

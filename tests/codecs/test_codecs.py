@@ -9,9 +9,11 @@ import torch
 
 from fedcomp.codecs import CODECS, Codec
 from fedcomp.codecs.cast import Cast
+from fedcomp.codecs.clustered import Clustered
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.cossgd import CosSgd
 from fedcomp.codecs.eden import Eden
+from fedcomp.codecs.fedzip import FedZip
 from fedcomp.codecs.fsfl import Fsfl
 from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.linear import Linear
@@ -70,6 +72,8 @@ ALL = [
     TernGrad(clip=None, coder="fixed"),
     Sign(),
     Sign(coder="cabac"),
+    Clustered(),
+    Clustered(others="fp32", predict=False, coder="huffman"),
     CosSgd(),
     CosSgd(mode="absolute", bits=4, rounding="stochastic", coder="deflate"),
     CosSgd(bits=1, density=0.5, coder="fixed"),
@@ -95,6 +99,8 @@ ALL = [
     KMeans(),
     KMeans(mode="absolute", clusters=3, coder="huffman"),
     KMeans(clusters=2, keep_zero=True, coder="fixed"),
+    FedZip(),
+    FedZip(density=0.6, clusters=5, coder="golomb"),
     PowerSgd(),
     PowerSgd(rank=1, warm_start=False, bits=24),
     PowerSgd(rank=64, bits=4, coder="golomb"),

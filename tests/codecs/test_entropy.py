@@ -12,6 +12,7 @@ from fedcomp.codecs import CODECS, Codec
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.cossgd import CosSgd
 from fedcomp.codecs.eden import Eden
+from fedcomp.codecs.fedzip import FedZip
 from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.linear import Linear
 from fedcomp.codecs.numbered import Numbered
@@ -35,6 +36,7 @@ CODED: list[Any] = [
     CosSgd(bits=4),
     Eden(),
     Eden(bits=4),
+    FedZip(),
     KMeans(),
     KMeans(clusters=256),
     Linear(bits=4),
@@ -77,5 +79,5 @@ def test_some_coder_comes_near_to_the_entropy(codec: Any) -> None:
 
 def test_all_codecs_of_integers_are_here() -> None:
     names = {name for name in CODECS.builtin if "coder" in CODECS.get(name).__annotations__}
-    assert names - {"masked"} <= {codec.name for codec in CODED}  # its masks: test_masked
+    assert names - {"clustered", "masked"} <= {codec.name for codec in CODED}  # these: their tests
     assert len(names) > 12

@@ -74,6 +74,7 @@ LRASPP = ["classifier.low_classifier", "classifier.high_classifier"]
         ("mlp", 64, ["5"]),
         ("small_cnn", 64, ["9"]),
         ("small_unet", 8, ["head"]),
+        ("ds_cnn", 64, ["classifier.1"]),  # as many as its hidden convolutions
     ],
 )
 def test_the_head_is_all_that_gives_outputs(name: str, outputs: int, layers: list[str]) -> None:

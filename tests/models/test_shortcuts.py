@@ -76,6 +76,7 @@ def test_a_classifier_beside_the_deeper_half_of_a_net() -> None:
         ("alexnet_cifar", COLOUR),
         ("resnet20", COLOUR),
         ("small_unet", COLOUR),
+        ("ds_cnn", (1, 40, 49)),
         ("vgg11", COLOUR),
         ("mobilenet_v2", COLOUR),
         ("efficientnet_b0", COLOUR),

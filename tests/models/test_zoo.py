@@ -9,9 +9,10 @@ import torch
 from fedcomp.errors import ConfigError
 from fedcomp.models import MODELS
 from fedcomp.models.base import load_tensors, manifest_of, read_tensors
+from fedcomp.models.ds_cnn import DSCNN
 from tests.common import equal
 
-DIGIT, GRAY, COLOUR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
+DIGIT, GRAY, COLOUR, WORD = (1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 40, 49)
 PUBLISHED = [
     ("mlp", DIGIT, 10, 17_226),
     ("small_cnn", DIGIT, 10, 13_706),
@@ -26,6 +27,7 @@ PUBLISHED = [
     ("resnet18_cifar", COLOUR, 100, 11_220_132),
     ("resnet50_cifar", COLOUR, 100, 23_705_252),
     ("small_unet", COLOUR, 21, 486_733),
+    ("ds_cnn", WORD, 10, 23_050),
     ("resnet18", COLOUR, 1000, 11_689_512),
     ("resnet34", COLOUR, 1000, 21_797_672),
     ("resnet50", COLOUR, 1000, 25_557_032),
@@ -93,6 +95,58 @@ def test_vgg_by_hand_and_with_batch_norm(name: str) -> None:
     assert manifest_of(normed).parameters == expected + 2 * sum(widths)
 
 
+@pytest.mark.parametrize(("width", "blocks"), [(64, 4), (8, 1)])
+def test_ds_cnn_by_hand(width: int, blocks: int) -> None:
+    module = DSCNN(width=width, blocks=blocks).build((1, 10, 49), 12)
+    convolutions = 10 * 4 * width + blocks * (9 * width + width**2)
+    layers = 1 + 2 * blocks
+    expected = convolutions + layers * 2 * width + 12 * width + 12
+    assert manifest_of(module).parameters == expected
+    kinds = [type(part).__name__ for part in module.features]
+    assert kinds == ["ZeroPad2d", *["Conv2d", "BatchNorm2d", "ReLU"] * layers, "AdaptiveAvgPool2d"]
+
+
+def test_ds_cnn_has_the_sizes_of_its_references() -> None:
+    """On 49 frames of 10 coefficients with 12 classes.
+
+    MLPerf Tiny's net has 23,756 parameters, biases of the convolutions among them. The paper's
+    38.6 KB are a byte for each weight and bias, norms folded in, and for each value of two maps of
+    features, the input and the output of a layer.
+    """
+    module = DSCNN().build((1, 10, 49), 12)
+    norms = [part for part in module.features if isinstance(part, torch.nn.BatchNorm2d)]
+    biases = sum(part.num_features for part in norms)
+    assert biases == 576
+    count = manifest_of(module).parameters
+    assert count + biases == 23_756
+    maps = module.features[:-1](torch.rand(1, 1, 10, 49))
+    assert maps.shape == (1, 64, 5, 25)
+    assert count - biases + 2 * maps.numel() == 38_604  # a norm of 2 values becomes a bias of 1
+
+
+@pytest.mark.parametrize(("bands", "frames"), [(10, 49), (40, 34), (9, 8)])
+def test_ds_cnn_pads_as_its_references(bands: int, frames: int) -> None:
+    """TensorFlow's `same`: ⌈n/2⌉ steps of 2, so 2·⌈n/2⌉ - 2 + k - n more, the odd one last."""
+    expected = []
+    for size, kernel in ((frames, 10), (bands, 4)):
+        more = 2 * -(-size // 2) - 2 + kernel - size
+        expected += [more // 2, more - more // 2]
+    module = DSCNN().build((1, bands, frames), 12)
+    assert list(module.features[0].padding) == expected
+
+
+def test_ds_cnn_hears_ten_frames_of_four_bands() -> None:
+    """Of an impulse, the first convolution answers where its window, in steps of 2, covers it."""
+    module = DSCNN(width=1, blocks=1).build(WORD, 4)
+    torch.nn.init.ones_(module.features[1].weight)
+    impulse = torch.zeros(1, *WORD)
+    impulse[0, 0, 20, 24] = 1
+    answer = module.features[:2](impulse)[0, 0]
+    rows, columns = answer.nonzero(as_tuple=True)
+    assert set(rows.tolist()) == {9, 10}
+    assert set(columns.tolist()) == {10, 11, 12, 13, 14}
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -106,6 +160,8 @@ def test_vgg_by_hand_and_with_batch_norm(name: str) -> None:
         ("resnet20", (1, 40, 9)),
         ("resnet18_cifar", (1, 9, 8)),
         ("small_unet", (1, 16, 48)),
+        ("ds_cnn", (1, 8, 8)),
+        ("ds_cnn", (3, 41, 98)),
     ],
 )
 def test_other_sizes_and_channels(name: str, shape: tuple[int, ...]) -> None:
@@ -129,6 +185,7 @@ def test_pooling_upwards_changes_nothing_up_to_the_published_size(shape: tuple[i
         ("lenet5", (1, 11, 28), r"model=lenet5 takes images of at least 12 x 12"),
         ("cossgd_cnn", (3, 17, 17), "at least 18 x 18"),
         ("alexnet_cifar", (3, 14, 32), "at least 15 x 15"),
+        ("ds_cnn", (1, 40, 7), "model=ds_cnn takes images of at least 8 x 8"),
         ("vgg11s", (40,), "model=vgg11s takes images"),
         ("resnet20", (40,), "model=resnet20 takes images"),
         ("resnet50_cifar", (40,), "model=resnet50_cifar takes images"),

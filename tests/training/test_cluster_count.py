@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcomp.training.cluster_count import ClusterCount, Controller
-from fedcomp.training.representation import effective_rank, gram
 
 
 def trace(
@@ -75,26 +74,3 @@ def test_a_controller_goes_on_from_its_lists() -> None:
 def test_bounds_are_in_order() -> None:
     with pytest.raises(ValueError, match="least=9 is above most=8"):
         ClusterCount(9, 8)
-
-
-@given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 12))
-@settings(deadline=None)
-def test_gram_and_raw_embeddings_give_the_same_rank(seed: int, rows: int, columns: int) -> None:
-    raw = np.random.default_rng(seed).normal(size=(rows, columns)) + 0.3
-    unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
-    sigma = np.linalg.svd(unit, compute_uv=False)
-    p = sigma / sigma.sum()
-    p = p[p > 1e-12]
-    expected = np.exp(-(p * np.log(p)).sum())
-    halves = gram(raw[: rows // 2]) + gram(raw[rows // 2 :])
-    assert effective_rank(halves) == pytest.approx(expected, rel=1e-5)
-    assert 1 - 1e-9 <= effective_rank(halves) <= min(rows, columns) + 1e-6
-
-
-def test_ranks_of_orthonormal_rows_of_one_direction_and_of_nothing() -> None:
-    basis = np.linalg.qr(np.random.default_rng(1).normal(size=(16, 16)))[0]
-    assert effective_rank(gram(7 * basis)) == pytest.approx(16)
-    assert effective_rank(gram(np.outer(np.arange(1, 9), np.arange(1, 5)))) == pytest.approx(
-        1, abs=1e-5
-    )
-    assert effective_rank(gram(np.zeros((3, 4)))) == 0

@@ -1,0 +1,185 @@
+"""FedCompress at the server: how many clusters, and a clustered student of each average."""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from fedcomp import seeds
+from fedcomp.errors import RoundError
+from fedcomp.methods import Clustering, ServerStep, StepSettings
+from fedcomp.model_size import deflated_bytes, float_bytes
+from fedcomp.models.base import load_tensors, read_tensors
+from fedcomp.runtime import limit_threads
+from fedcomp.tensors import Kind
+from fedcomp.training.cluster_count import ClusterCount, Controller
+from fedcomp.training.clustered import Clustered, ClusteredSteps, clustered_weights
+from fedcomp.training.distillation import distil
+from fedcomp.training.embeddings import width_of
+from fedcomp.training.representation import effective_rank
+from fedcomp.training.score import unpack
+from fedcomp.training.settings import DistillationSettings
+from fedcomp.wire.keys import CLUSTERS, DEFLATED, VALIDATION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from fedcomp.data.base import Samples
+    from fedcomp.setup import Setup
+    from fedcomp.tensors import Manifest, Tensors
+
+log = logging.getLogger(__name__)
+
+FORMULA = (
+    "the length of all values as float32 after Deflate: of each client's trained model, and of the"
+    " model after each round for each client; embeddings cost nothing"
+)
+
+
+class SelfCompression(ServerStep):
+    """Scores each round, chooses the number of clusters, and distils the aggregate.
+
+    The teacher is the aggregate, the student a copy of it with clustered weights.
+    """
+
+    def __init__(self, setup: Setup, plan: FedCompress) -> None:
+        self._setup = setup
+        self._plan = plan
+        self._controller = Controller(plan.clusters)
+        self._names = clustered_weights(setup.module, setup.manifest, plan.weights)
+        self._width = width_of(setup.module)
+        self._last: dict[str, float] = {}
+        self._spent = {"uplink": 0, "downlink": 0}
+
+    def after_aggregate(
+        self,
+        model: Tensors,
+        side: Mapping[str, Tensors],
+        metrics: Mapping[str, float],
+        round_number: int,
+    ) -> tuple[Tensors, Tensors]:
+        """Return the student, and how many clusters clients are to make next."""
+        rank = effective_rank(self._gram(side, round_number))
+        accuracy = min(max(metrics[VALIDATION], 0.0), 1.0)  # clients may lie, by so much
+        clusters = self._controller.record(accuracy, rank)
+        self._last = {"representation": rank}
+        if self._plan.distillation.epochs:
+            model = self._student(model, clusters, round_number)
+        clients = self._setup.settings.clients_per_round
+        deflated = min(max(metrics[DEFLATED], 0.0), 2.0 * float_bytes(model))
+        self._spent["uplink"] += round(clients * deflated)
+        self._spent["downlink"] += clients * deflated_bytes(model)
+        return model, {CLUSTERS: np.array(clusters, np.uint8)}
+
+    def _gram(self, side: Mapping[str, Tensors], round_number: int) -> NDArray[np.float64]:
+        """Return the sum of the clients' Gram matrices."""
+        found = []
+        for site, arrays in side.items():
+            matrix = unpack(arrays, self._width)
+            if matrix is None:
+                log.warning("round %d: site %s sent no usable embeddings", round_number, site)
+            else:
+                found.append(matrix)
+        if not found:
+            msg = f"round {round_number}: no client sent usable embeddings, which are to be scored"
+            raise RoundError(msg)
+        return np.asarray(np.sum(found, axis=0))
+
+    def _student(self, model: Tensors, clusters: int, round_number: int) -> Tensors:
+        """Return the aggregate with clustered weights that answer as it does."""
+        setup, settings = self._setup, self._setup.settings
+        limit_threads(settings.engine.cpus_per_client)  # so that all engines find the same
+        student = setup.module
+        load_tensors(student, model)
+        teacher = deepcopy(student)
+        with ClusteredSteps(student, self._names, clusters) as steps:
+            self._last["distillation_loss"] = distil(
+                student,
+                teacher,
+                self._samples,
+                settings=self._plan.distillation,
+                placing=settings.train,
+                task=setup.dataset.task,
+                rng=seeds.generator(settings.seed, round_number, "distillation"),
+                before_step=steps.before_step,
+                more=steps.centroids,
+            )
+        return read_tensors(student, setup.manifest)
+
+    @cached_property
+    def _samples(self) -> Samples:
+        return self._setup.server_samples(self._plan.samples)
+
+    def report(self) -> dict[str, float]:
+        """Return E of the clients' embeddings, and how far the student is from the aggregate."""
+        return self._last
+
+    def account(self) -> dict[str, object]:
+        """Return what the paper would count, beside what was sent."""
+        total = sum(self._spent.values())
+        spent = {**self._spent, "total": total, "unit": "byte", "formula": FORMULA}
+        return {"clusters": self._controller.clusters, "paper_bytes": spent}
+
+    def save(self) -> tuple[Tensors, dict[str, Any]]:
+        """Return the rounds so far and what has been spent."""
+        found = asdict(self._controller)
+        del found["settings"]
+        return {}, {"controller": found, "spent": dict(self._spent)}
+
+    def load(self, arrays: Tensors, values: dict[str, Any]) -> None:  # noqa: ARG002
+        """Take up a saved state."""
+        self._controller = Controller(self._plan.clusters, **values["controller"])
+        self._spent = dict(values["spent"])
+
+
+@dataclass(frozen=True)
+class FedCompress(StepSettings):
+    """Average, score, choose the number of clusters, and compress the average by distillation.
+
+    Tsouvalas et al., "Communication-Efficient Federated Learning through Adaptive Weight Clustering
+    and Server-Side Distillation", ICASSP 2024, arXiv:2401.14211.
+
+    Parameters
+    ----------
+    weights
+        Which become clusters, see `fedcomp.training.clustered.clustered_weights`.
+    clusters
+        How many, and when there are more.
+    distillation
+        How the student learns, from `dataset.server_data`; without epochs the average is sent as
+        it is.
+    """
+
+    name: ClassVar[str] = "fedcompress"
+    reports: ClassVar[tuple[str, ...]] = ("representation", "distillation_loss")
+
+    weights: Clustered = "auto"
+    clusters: ClusterCount = field(default_factory=ClusterCount)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+
+    @property
+    def samples(self) -> int:
+        """How many there are to distil on."""
+        return self.distillation.samples if self.distillation.epochs else 0
+
+    @property
+    def clustering(self) -> Clustering:
+        """What clients have to know before the first round."""
+        return Clustering(self.weights, self.clusters.least)
+
+    def misfits(self, manifest: Manifest) -> list[str]:
+        """Refuse a model of which no weights are trained."""
+        if any(spec.kind is Kind.WEIGHT for spec in manifest.specs):
+            return []
+        return ["there are no weights to cluster; train.parameters leaves all of them out"]
+
+    def create(self, setup: Setup) -> ServerStep:
+        """Return the step for one run."""
+        return SelfCompression(setup, self)

@@ -1,0 +1,139 @@
+"""FedCompress's server step, on aggregates that are made up."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedcomp.config import compose_config
+from fedcomp.errors import ConfigError, DataError, RoundError
+from fedcomp.settings import parse
+from fedcomp.setup import Setup
+from fedcomp.tensors import Tensors
+from fedcomp.training import score
+from strategies.fedcompress import SelfCompression
+from tests.common import QUICK, equal
+
+WORDS = (
+    *QUICK[1:],
+    "method=fedcompress",
+    "server_step.distillation.samples=48",
+    "server_step.distillation.batch_size=16",
+    "server_step.distillation.epochs=2",
+)
+HIDDEN = 8
+
+
+def step_of(*words: str) -> tuple[SelfCompression, Setup]:
+    setup = Setup(parse(compose_config([*WORDS, *words])))
+    step = setup.settings.server_step.create(setup)
+    assert isinstance(step, SelfCompression)
+    return step, setup
+
+
+def aggregate(setup: Setup, number: int) -> Tensors:
+    rng = np.random.default_rng(number)
+    initial = setup.initial
+    return {n: np.asarray(v + 0.3 * rng.normal(size=v.shape), v.dtype) for n, v in initial.items()}
+
+
+def embeddings(number: int, rank: int = HIDDEN) -> Tensors:
+    rng = np.random.default_rng(number)
+    rows = rng.normal(size=(30, rank)) @ rng.normal(size=(rank, HIDDEN))
+    return score.pack(rows, "gram", 10**6, 1)
+
+
+def metrics(accuracy: float = 0.5) -> dict[str, float]:
+    return {"validation": accuracy, "deflated_bytes": 1000.0, "train_loss": 1.0}
+
+
+def rounds(step: SelfCompression, setup: Setup, numbers: range) -> list[tuple[Tensors, Any]]:
+    return [
+        step.after_aggregate(aggregate(setup, n), {"0": embeddings(n)}, metrics(), n)
+        for n in numbers
+    ]
+
+
+def test_the_student_has_as_many_clusters_as_clients_are_told() -> None:
+    step, setup = step_of("server_step.clusters.least=4", "server_step.clusters.patience=2")
+    told = []
+    for model, side in rounds(step, setup, range(1, 9)):
+        told.append(int(side["clusters"]))
+        assert side["clusters"].dtype == np.uint8
+        assert len(np.unique(model["1.weight"])) <= told[-1]
+        assert len(np.unique(model["3.weight"])) <= told[-1]
+        assert len(np.unique(model["1.bias"])) > 4
+    assert told == sorted(told)
+    assert told[0] == 4 < told[-1] <= 7
+
+
+def test_an_aggregate_is_not_changed_in_place_and_the_average_may_be_kept() -> None:
+    for words, same in (((), False), (("server_step.distillation.epochs=0",), True)):
+        step, setup = step_of(*words)
+        given = aggregate(setup, 1)
+        copy = {name: value.copy() for name, value in given.items()}
+        model, _ = step.after_aggregate(given, {"0": embeddings(1)}, metrics(), 1)
+        assert equal(given, copy)
+        assert equal(model, copy) == same
+        assert ("distillation_loss" in step.report()) != same
+
+
+def test_clients_count_by_their_samples_and_useless_ones_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    step, setup = step_of("server_step.distillation.epochs=0")
+    good = {"0": embeddings(1, rank=2), "1": embeddings(2, rank=3)}
+    step.after_aggregate(aggregate(setup, 1), good, metrics(), 1)
+    expected = step.report()["representation"]
+    assert 2 < expected < 6
+    lies: list[Tensors] = [
+        {},
+        {"gram": np.full(36, np.nan, np.float16)},
+        {"gram": np.ones(34, np.float16)},
+    ]
+    both = good | {str(n): lie for n, lie in enumerate(lies, 2)}
+    with caplog.at_level(logging.WARNING, "strategies"):
+        step.after_aggregate(aggregate(setup, 2), both, metrics(), 2)
+    assert step.report()["representation"] == expected
+    for site in ("2", "3", "4"):
+        assert f"round 2: site {site} sent no usable embeddings" in caplog.text
+
+
+def test_a_round_without_embeddings_ends_the_run_with_the_reason() -> None:
+    step, setup = step_of()
+    with pytest.raises(RoundError, match="round 3: no client sent usable embeddings"):
+        step.after_aggregate(aggregate(setup, 1), {"0": {}}, metrics(), 3)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_it_goes_on_from_a_saved_state(stop: int) -> None:
+    words = ("server_step.clusters.patience=2", "server_step.clusters.least=4")
+    step, setup = step_of(*words)
+    rounds(step, setup, range(1, stop + 1))
+    arrays, values = step.save()
+    twin, other = step_of(*words)
+    twin.load(arrays, json.loads(json.dumps(values)))
+    numbers = range(stop + 1, stop + 5)
+    for left, right in zip(rounds(step, setup, numbers), rounds(twin, other, numbers), strict=True):
+        assert equal(left[0], right[0])
+        assert equal(left[1], right[1])
+    assert step.account() == twin.account()
+
+
+def test_missing_samples_of_the_server_are_noticed_before_the_run() -> None:
+    words = ("dataset.server_data=folder:nowhere", "data_dir=/tmp")
+    setup = Setup(parse(compose_config([*WORDS, *words])))
+    with pytest.raises(DataError, match=r"server_data=folder:nowhere: there is no folder"):
+        setup.check()
+    without = "server_step.distillation.epochs=0"
+    Setup(parse(compose_config([*WORDS, *words, without]))).check()
+
+
+def test_a_model_without_weights_to_cluster_is_refused() -> None:
+    setup = Setup(parse(compose_config([*WORDS, "train.parameters=bias"])))
+    with pytest.raises(ConfigError, match="there are no weights to cluster"):
+        setup.check()
