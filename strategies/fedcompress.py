@@ -16,7 +16,7 @@ from fedcomp.methods import Clustering, ServerStep, StepSettings
 from fedcomp.model_size import deflated_bytes, float_bytes
 from fedcomp.models.base import load_tensors, read_tensors
 from fedcomp.runtime import limit_threads
-from fedcomp.tensors import Kind
+from fedcomp.tensors import Kind, add, subtract
 from fedcomp.training.cluster_count import ClusterCount, Controller
 from fedcomp.training.clustered import Clustered, ClusteredSteps, clustered_weights
 from fedcomp.training.distillation import distil
@@ -25,6 +25,7 @@ from fedcomp.training.representation import effective_rank
 from fedcomp.training.score import unpack
 from fedcomp.training.settings import DistillationSettings
 from fedcomp.wire.keys import CLUSTERS, DEFLATED, VALIDATION
+from strategies.aggregate import strategy_specs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +57,7 @@ class SelfCompression(ServerStep):
         self._names = clustered_weights(setup.module, setup.manifest, plan.weights)
         self._width = width_of(setup.module)
         self._last: dict[str, float] = {}
+        self._left: Tensors = {}
         self._spent = {"uplink": 0, "downlink": 0}
 
     def after_aggregate(
@@ -71,7 +73,11 @@ class SelfCompression(ServerStep):
         clusters = self._controller.record(accuracy, rank)
         self._last = {"representation": rank}
         if self._plan.distillation.epochs:
-            model = self._student(model, clusters, round_number)
+            whole = add(model, self._left)
+            model = self._student(whole, clusters, round_number)
+            if self._plan.feedback:
+                names = [spec.name for spec in strategy_specs(self._setup.manifest)]
+                self._left = subtract({n: whole[n] for n in names}, model)
         clients = self._setup.settings.clients_per_round
         deflated = min(max(metrics[DEFLATED], 0.0), 2.0 * float_bytes(model))
         self._spent["uplink"] += round(clients * deflated)
@@ -131,10 +137,11 @@ class SelfCompression(ServerStep):
         """Return the rounds so far and what has been spent."""
         found = asdict(self._controller)
         del found["settings"]
-        return {}, {"controller": found, "spent": dict(self._spent)}
+        return dict(self._left), {"controller": found, "spent": dict(self._spent)}
 
-    def load(self, arrays: Tensors, values: dict[str, Any]) -> None:  # noqa: ARG002
+    def load(self, arrays: Tensors, values: dict[str, Any]) -> None:
         """Take up a saved state."""
+        self._left = dict(arrays)
         self._controller = Controller(self._plan.clusters, **values["controller"])
         self._spent = dict(values["spent"])
 
@@ -152,6 +159,9 @@ class FedCompress(StepSettings):
         Which become clusters, see `fedcomp.training.clustered.clustered_weights`.
     clusters
         How many, and when there are more.
+    feedback
+        Whether the next average gets what the student lacks of this one, so that it is not lost;
+        it is in the published method.
     distillation
         How the student learns, from `dataset.server_data`; without epochs the average is sent as
         it is.
@@ -161,6 +171,7 @@ class FedCompress(StepSettings):
     reports: ClassVar[tuple[str, ...]] = ("representation", "distillation_loss")
 
     weights: Clustered = "auto"
+    feedback: bool = True
     clusters: ClusterCount = field(default_factory=ClusterCount)
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
 

@@ -1,7 +1,7 @@
 """FedCompress, what it is without its server's part, FedZip and FedAvg, on CIFAR-10 with ResNet-20.
 
 20 clients, all in each round, 10 + 10 batches of 25 images each (FedAvg and FedZip train 20 as they
-always do), 30 rounds: FedCompress's setting but for its 5 + 5 epochs and 100 rounds.
+always do), 20 rounds: FedCompress's setting but for its 5 + 5 epochs and 100 rounds.
 """
 
 from __future__ import annotations

@@ -82,6 +82,31 @@ def test_an_aggregate_is_not_changed_in_place_and_the_average_may_be_kept() -> N
         assert ("distillation_loss" in step.report()) != same
 
 
+@pytest.mark.parametrize("words", [(), ("server_step.distillation.epochs=0",)])
+def test_what_a_student_lacks_is_in_the_next_ones(words: tuple[str, ...]) -> None:
+    """Conservation: students and what is left add up to all aggregates."""
+    step, setup = step_of(*words)
+    total = {n: np.zeros(v.shape) for n, v in setup.initial.items()}
+    for number in range(1, 6):
+        given = aggregate(setup, number)
+        model, _ = step.after_aggregate(given, {"0": embeddings(number)}, metrics(), number)
+        total = {n: value + given[n] - model[n] for n, value in total.items()}
+    left, _ = step.save()
+    assert set(left) == (set() if words else set(total))
+    for name, value in total.items():
+        assert np.allclose(left.get(name, 0), value, atol=1e-5)
+
+
+def test_without_feedback_each_student_is_that_of_one_average() -> None:
+    step, setup = step_of("server_step.feedback=false")
+    (first, _), *_ = rounds(step, setup, range(1, 4))
+    assert step.save()[0] == {}
+    other, _ = step_of("server_step.feedback=false")
+    rounds(other, setup, range(2, 3))
+    again, _ = other.after_aggregate(aggregate(setup, 1), {"0": embeddings(1)}, metrics(), 1)
+    assert equal(first, again)
+
+
 def test_clients_count_by_their_samples_and_useless_ones_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
