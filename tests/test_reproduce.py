@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,21 @@ def test_every_run_of_a_plan_composes_and_shares_the_field(name: str) -> None:
     assert plan.reference in plan.runs
     assert all(re.fullmatch(r"\w+", run) for run in plan.runs), "they name folders"
     configs = {run: compose_config([*plan.field, *words]) for run, words in plan.runs.items()}
-    shared = ("dataset", "partition", "model", "train", "clients", "fraction", "seed", "strategy")
+    shared = ("partition", "model", "clients", "fraction", "seed", "strategy")
     for config in configs.values():
         assert all(config[key] == configs[plan.reference][key] for key in shared)
+        assert clients_share(config) == clients_share(configs[plan.reference])
+
+
+def clients_share(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the data but for the server's, and training with the work of both phases added up."""
+    data, train = ({**config[key]} for key in ("dataset", "train"))
+    del data["server_data"]
+    if config["recipe"]["name"] == "fedcompress":  # trains twice as long as `train` says
+        assert config["recipe"]["epochs"] is None
+        key = "epochs" if train["steps"] is None else "steps"
+        train[key] *= 2
+    return data, train
 
 
 def test_runs_that_are_compared_by_their_scales_share_their_updates() -> None:
