@@ -33,6 +33,9 @@ _NEEDED = (
 _HARDLY = 0.01
 """Up to here a model's zeros are not worth a line."""
 
+_UNITS = {"byte": 1, "mebibit": 2**20 / 8}
+"""In which `paper_bytes` are given, in bytes."""
+
 _WORTH = 1.5
 """From here on it is worth a line how much smaller a model's file may be."""
 
@@ -121,6 +124,7 @@ def closing(folder: Path) -> Table:
         "bits": _both(summary, "bits_per_weight", 1, "", "for each weight"),
         "zeros": _zeros(summary),
         "model": _model(summary),
+        "paper": _paper(summary),
         "evaluation": f"{megabytes(summary['evaluation_bytes'])} both ways, not in the ratio",
         "failures": str(summary["failures"]),
         "time": duration(summary["wall_seconds"]),
@@ -162,6 +166,16 @@ def _model(summary: dict[str, Any]) -> str:
         f"{_model_ratio(summary)} smaller in a file (float32 {megabytes(summary['model_bytes'])},"
         f" packed {megabytes(packed)}; Deflate alone {deflated:.2f} ×)"
     )
+
+
+def _paper(summary: dict[str, Any]) -> str:
+    """Return what the method's authors would have counted, nothing where they count bytes sent."""
+    spent = summary.get("paper_bytes")
+    if not spent or not spent["total"]:
+        return ""
+    total = spent["total"] * _UNITS[spent["unit"]]
+    ratio = summary["reference_bytes"] / total
+    return f"{ratio:.2f} × by its authors' count, {megabytes(total)}: {spent['formula']}"
 
 
 def _both(summary: dict[str, Any], name: str, times: float, unit: str, of: str) -> str:

@@ -88,3 +88,31 @@ def test_unfinished_runs_are_marked(tmp_path: Path, capsys: pytest.CaptureFixtur
     (run / "summary.json").write_text(json.dumps({**summary, "status": "stopped"}))
     main([str(tmp_path)])
     assert "2…" in capsys.readouterr().out
+
+
+def test_clustered_models_are_told_by_their_size_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("model.hidden=[32]", "server_step.distillation.epochs=1")
+    samples = "server_step.distillation.samples=32"
+    run = run_inline(tmp_path / "c", "method=fedcompress", *words, samples)
+    plain = run_inline(tmp_path / "p", "model.hidden=[32]")
+    found = read_summary(run)
+    less = found["model_bytes"] / found["model_packed_bytes"]
+    deflated = found["model_bytes"] / found["model_deflated_bytes"]
+    authors = found["reference_bytes"] / found["paper_bytes"]["total"]
+    assert less > deflated > 4
+    out = console(terminal=False, width=300)
+    out.print(closing(run))
+    text = shown(out)
+    assert f"{less:.2f} × smaller in a file (float32 " in text
+    assert f"Deflate alone {deflated:.2f} ×)" in text
+    assert f"{authors:.2f} × by its authors' count, " in text
+    out = console(terminal=False, width=300)
+    out.print(closing(plain))
+    assert "in a file" not in shown(out)
+    assert "authors" not in shown(out)
+    main([str(run), str(plain)])
+    table = capsys.readouterr().out.splitlines()
+    assert "model" in table[0].split()
+    assert f"{less:.2f} ×" in table[1]
