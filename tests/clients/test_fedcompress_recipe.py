@@ -154,7 +154,7 @@ def test_paper_bytes_are_those_of_deflated_floats(
     assert spent["unit"] == "byte"
 
 
-def test_the_engines_agree_on_the_bytes(tmp_path: Path) -> None:
+def test_a_run_can_be_repeated_to_the_bit(tmp_path: Path) -> None:
     runs = [run_inline(tmp_path / str(n), *SHORT, "rounds=3", quick=RUN) for n in range(2)]
     assert equal(*(saved(run) for run in runs))
 
