@@ -35,7 +35,7 @@ class FedCompress(Recipe):
         What the server's score is computed from: `gram`, the triangle of the embeddings' Gram
         matrix in 16 bits, or the `embeddings` themselves, as the published code has it.
     max_side_bytes
-        Where a triangle would take more, embeddings are projected to 64 dimensions first.
+        Where a triangle would take more, embeddings of more dimensions are projected to 64 first.
     """
 
     name: ClassVar[str] = "fedcompress"

@@ -46,7 +46,8 @@ def train_locally(
     Parameters
     ----------
     settings, purpose
-        Of a part of training that has others than the run's, and draws other batches.
+        Of a part of training that has others than the run's, and draws other batches; FedProx does
+        not pull there.
     before_step, more
         See `fedcomp.training.loop.train`.
     """
@@ -54,7 +55,7 @@ def train_locally(
 
     run = work.settings
     chosen = settings or run.train
-    mu = work.config.get(PROXIMAL_MU, chosen.proximal_mu)
+    mu = work.config.get(PROXIMAL_MU, chosen.proximal_mu) if settings is None else 0
     return train(
         work.module,
         work.train,

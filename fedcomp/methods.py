@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fedcomp.settings import Settings
     from fedcomp.setup import Setup
     from fedcomp.tensors import Array, Manifest, Tensors
-    from fedcomp.training.clustered import Clustered
+    from fedcomp.training.clustered import WhichWeights
 
     Lookup: TypeAlias = Callable[[str], Array]
 
@@ -139,7 +139,7 @@ class ServerStep(ABC):
 class Clustering(NamedTuple):
     """Which weights become clusters, and how many clusters a layer has in the first round."""
 
-    weights: Clustered
+    weights: WhichWeights
     least: int
 
 
@@ -157,11 +157,6 @@ class StepSettings(ABC):
     reports: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def samples(self) -> int:
-        """How many samples of the server's own it needs, see `Setup.server_samples`."""
-        return 0
-
-    @property
     def clustering(self) -> Clustering | None:
         """What clients have to know of a model that is to consist of clusters."""
         return None
@@ -169,6 +164,9 @@ class StepSettings(ABC):
     def misfits(self, manifest: Manifest) -> list[str]:  # noqa: ARG002
         """Say what the step cannot do with a model."""
         return []
+
+    def check(self, setup: Setup) -> None:  # noqa: B027  most need nothing
+        """Raise `ConfigError` or `DataError` where the step cannot do with a run's parts."""
 
     def sparsity(self, round_number: int, rounds: int) -> float:  # noqa: ARG002
         """Return which share of the weights is to be zero after a round."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt
 from fedcomp.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fedcomp.report.observer import Observer
     from fedcomp.settings import Job
@@ -99,6 +99,21 @@ def limit_threads(count: int) -> None:
         numba.set_num_threads(min(count, most))
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
+
+
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Let torch and numba compute with `count` threads in this process for a while."""
+    import numba
+    import torch
+
+    before = numba.get_num_threads(), torch.get_num_threads()
+    limit_threads(count)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before[0])
+        torch.set_num_threads(before[1])
 
 
 def return_freed_memory() -> None:

@@ -55,16 +55,21 @@ class Setup:
         if not share:
             return np.arange(len(samples)), np.arange(0)
         rng = seeds.generator(settings.seed, "held_out")
-        return divide(len(samples), share, rng, settings.partition.groups(samples))
+        rest, kept = divide(len(samples), share, rng, settings.partition.groups(samples))
+        if len(kept) > 1.5 * share * len(samples) + 1:
+            log.warning(
+                "dataset.server_data=%s: the server keeps %d of %d samples, since partition=%s"
+                " leaves groups whole",
+                *(settings.dataset.server_data, len(kept), len(samples), settings.partition.name),
+            )
+        return rest, kept
 
     @cached_property
     def partition(self) -> list[Array]:
         """Indices of each client's training samples."""
         settings, samples = self.settings, self.dataset.train
         rng = seeds.generator(settings.seed, "partition")
-        shared, kept = self.divided
-        if not len(kept):
-            return settings.partition.split(samples, settings.clients, rng)
+        shared, _ = self.divided
         parts = settings.partition.split(samples.outline(shared), settings.clients, rng)
         return [shared[part] for part in parts]
 
@@ -170,8 +175,6 @@ class Setup:
         from fedcomp.training.tasks import TASKS
 
         _ = self.partition, pick_device(self.settings.train.device)
-        if needed := self.settings.server_step.samples:
-            self.server_samples(needed)
         data, model = self.dataset, self.settings.model
         try:
             _ = self.initial
@@ -192,6 +195,7 @@ class Setup:
         ]
         if misfits:
             raise ConfigError(misfits)
+        self.settings.server_step.check(self)
         if found != expected:
             msg = (
                 f"model={model.name}: its outputs for one input have the shape {found}, the"

@@ -136,7 +136,8 @@ class Compressed:
             self._link.observe(found[keys.TRAIN_LOSS])
         model = join(tensors, exchange, examples, self._link.exact)
         del tensors
-        model, side = self._step.after_aggregate(model, exchange.side, found, number)
+        sides = dict(sorted(exchange.side.items()))  # whoever was first: sums are to be the same
+        model, side = self._step.after_aggregate(model, sides, found, number)
         bad = [name for name, value in model.items() if not np.isfinite(value).all()]
         if bad:
             msg = f"round {number}: the aggregate is not finite, first in {bad[0]}; it is not sent"

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fedcomp import seeds
-from fedcomp.errors import RoundError
+from fedcomp.errors import ConfigError, RoundError
 from fedcomp.methods import Clustering, ServerStep, StepSettings
 from fedcomp.model_size import deflated_bytes, float_bytes
 from fedcomp.models.base import load_tensors, read_tensors
-from fedcomp.runtime import limit_threads
-from fedcomp.tensors import Kind, add, subtract
+from fedcomp.runtime import limited_threads
+from fedcomp.tensors import add, subtract
 from fedcomp.training.cluster_count import ClusterCount, Controller
-from fedcomp.training.clustered import Clustered, ClusteredSteps, clustered_weights
+from fedcomp.training.clustered import ClusteredSteps, WhichWeights, clustered_weights
 from fedcomp.training.distillation import distil
 from fedcomp.training.embeddings import width_of
+from fedcomp.training.loop import place
 from fedcomp.training.representation import effective_rank
-from fedcomp.training.score import unpack
+from fedcomp.training.score import total
 from fedcomp.training.settings import DistillationSettings
 from fedcomp.wire.keys import CLUSTERS, DEFLATED, VALIDATION
 from strategies.aggregate import strategy_specs
@@ -30,17 +31,15 @@ from strategies.aggregate import strategy_specs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from fedcomp.data.base import Samples
     from fedcomp.setup import Setup
-    from fedcomp.tensors import Manifest, Tensors
+    from fedcomp.tensors import Tensors
 
 log = logging.getLogger(__name__)
 
 FORMULA = (
-    "the length of all values as float32 after Deflate: of each client's trained model, and of the"
-    " model after each round for each client; embeddings cost nothing"
+    "the length of all values as float32 after Deflate, for each client asked: the mean of clients'"
+    " trained models, and the model after the round; embeddings cost nothing"
 )
 
 
@@ -68,44 +67,43 @@ class SelfCompression(ServerStep):
         round_number: int,
     ) -> tuple[Tensors, Tensors]:
         """Return the student, and how many clusters clients are to make next."""
-        rank = effective_rank(self._gram(side, round_number))
+        rank = self._rank(side, round_number)
         accuracy = min(max(metrics[VALIDATION], 0.0), 1.0)  # clients may lie, by so much
         clusters = self._controller.record(accuracy, rank)
         self._last = {"representation": rank}
         if self._plan.distillation.epochs:
             whole = add(model, self._left)
             model = self._student(whole, clusters, round_number)
-            if self._plan.feedback:
+            if self._plan.carry:
                 names = [spec.name for spec in strategy_specs(self._setup.manifest)]
                 self._left = subtract({n: whole[n] for n in names}, model)
         clients = self._setup.settings.clients_per_round
         deflated = min(max(metrics[DEFLATED], 0.0), 2.0 * float_bytes(model))
         self._spent["uplink"] += round(clients * deflated)
         self._spent["downlink"] += clients * deflated_bytes(model)
-        return model, {CLUSTERS: np.array(clusters, np.uint8)}
+        return model, {CLUSTERS: np.array(clusters, np.int16)}
 
-    def _gram(self, side: Mapping[str, Tensors], round_number: int) -> NDArray[np.float64]:
-        """Return the sum of the clients' Gram matrices."""
-        found = []
-        for site, arrays in side.items():
-            matrix = unpack(arrays, self._width)
-            if matrix is None:
-                log.warning("round %d: site %s sent no usable embeddings", round_number, site)
-            else:
-                found.append(matrix)
-        if not found:
+    def _rank(self, side: Mapping[str, Tensors], round_number: int) -> float:
+        """Return E of all clients' embeddings."""
+        gram, useless = total(side.values(), self._width)
+        if gram is None:
             msg = f"round {round_number}: no client sent usable embeddings, which are to be scored"
             raise RoundError(msg)
-        return np.asarray(np.sum(found, axis=0))
+        if useless:
+            log.warning(
+                "round %d: %d clients sent embeddings that are of no use", round_number, useless
+            )
+        return effective_rank(gram)
 
     def _student(self, model: Tensors, clusters: int, round_number: int) -> Tensors:
         """Return the aggregate with clustered weights that answer as it does."""
         setup, settings = self._setup, self._setup.settings
-        limit_threads(settings.engine.cpus_per_client)  # so that all engines find the same
         student = setup.module
         load_tensors(student, model)
+        place(student, settings.train)
         teacher = deepcopy(student)
-        with ClusteredSteps(student, self._names, clusters) as steps:
+        threads = limited_threads(settings.engine.cpus_per_client)  # all engines find the same
+        with threads, ClusteredSteps(student, self._names, clusters) as steps:
             self._last["distillation_loss"] = distil(
                 student,
                 teacher,
@@ -121,7 +119,7 @@ class SelfCompression(ServerStep):
 
     @cached_property
     def _samples(self) -> Samples:
-        return self._setup.server_samples(self._plan.samples)
+        return self._setup.server_samples(self._plan.distillation.samples)
 
     def report(self) -> dict[str, float]:
         """Return E of the clients' embeddings, and how far the student is from the aggregate."""
@@ -159,9 +157,9 @@ class FedCompress(StepSettings):
         Which become clusters, see `fedcomp.training.clustered.clustered_weights`.
     clusters
         How many, and when there are more.
-    feedback
-        Whether the next average gets what the student lacks of this one, so that it is not lost;
-        it is in the published method.
+    carry
+        Whether the next average gets what the student lacks of this one; in the published method
+        that is lost.
     distillation
         How the student learns, from `dataset.server_data`; without epochs the average is sent as
         it is.
@@ -170,26 +168,29 @@ class FedCompress(StepSettings):
     name: ClassVar[str] = "fedcompress"
     reports: ClassVar[tuple[str, ...]] = ("representation", "distillation_loss")
 
-    weights: Clustered = "auto"
-    feedback: bool = True
+    weights: WhichWeights = "auto"
+    carry: bool = True
     clusters: ClusterCount = field(default_factory=ClusterCount)
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
-
-    @property
-    def samples(self) -> int:
-        """How many there are to distil on."""
-        return self.distillation.samples if self.distillation.epochs else 0
 
     @property
     def clustering(self) -> Clustering:
         """What clients have to know before the first round."""
         return Clustering(self.weights, self.clusters.least)
 
-    def misfits(self, manifest: Manifest) -> list[str]:
-        """Refuse a model of which no weights are trained."""
-        if any(spec.kind is Kind.WEIGHT for spec in manifest.specs):
-            return []
-        return ["there are no weights to cluster; train.parameters leaves all of them out"]
+    def check(self, setup: Setup) -> None:
+        """Refuse a model without layers to cluster; find the samples to distil on."""
+        names = clustered_weights(setup.module, setup.manifest, self.weights)
+        sizes = [setup.manifest.by_name[name].size for name in names]
+        if max(sizes, default=0) <= self.clusters.least:
+            msg = (
+                f"server_step.weights={self.weights}: no layer that is trained has more than"
+                f" {self.clusters.least} of these weights (server_step.clusters.least); choose"
+                " server_step.weights=all, another model or train.parameters"
+            )
+            raise ConfigError(msg)
+        if self.distillation.epochs:
+            setup.server_samples(self.distillation.samples)
 
     def create(self, setup: Setup) -> ServerStep:
         """Return the step for one run."""

@@ -135,7 +135,8 @@ def equal(left: Tensors, right: Tensors) -> bool:
 def check_codec(codec: Codec) -> None:
     """Check what every codec promises, on every sort of tensor."""
     half = np.random.default_rng(8).normal(size=(6, 8)).astype(np.float16)
-    model = {**awkward_tensors(), "half.weight": half}
+    few = np.random.default_rng(9).choice(np.array([-0.5, 0, 0.25], np.float32), size=(6, 8))
+    model = {**awkward_tensors(), "half.weight": half, "few.weight": few}
     context = context_for(model)
     zero = {name: np.zeros_like(value) for name, value in model.items()}
     tensors = subtract(model, zero) if codec.mode == "delta" else model

@@ -27,7 +27,7 @@ from fedcomp.codecs.levels import is_float, is_hard
 from fedcomp.codecs.none import NoCompression
 from fedcomp.coding.reader import Reader, little_endian, varint
 from fedcomp.errors import BitstreamError
-from fedcomp.tensors import difference_dtype, full_digest
+from fedcomp.tensors import difference_dtype, full_digest, narrowed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -191,21 +191,26 @@ def _may_cluster(spec: TensorSpec) -> bool:
 
 
 def _clusters(values: Array) -> Clusters | None:
-    """Return the clusters of a tensor unless its codebook would be too long to pay."""
+    """Return the clusters of a tensor unless its codebook alone would be half of it."""
     few = min(MOST, values.size // 2)
     if len(np.unique(values.reshape(-1)[: 2 * MOST])) > few:
         return None
     book = np.unique(values)
-    single = book.astype(np.float32) + np.float32(0)  # no −0
+    with np.errstate(over="ignore"):  # of float64
+        single = book.astype(np.float32) + np.float32(0)  # no −0
     if len(book) > few or not np.array_equal(single, book):
         return None
-    return Clusters(single, np.searchsorted(book, values))
+    indices = nearest(values, single)
+    if not np.array_equal(single[indices], values):  # between neighbours of float there is nothing
+        indices = np.searchsorted(book, values)
+    return Clusters(single, indices)
 
 
 def _checked(name: str, book: NDArray[np.float32], spec: TensorSpec) -> NDArray[np.float32]:
     """Return a codebook that a sender may have written."""
-    ascending = np.isfinite(book).all() and (book[1:] > book[:-1]).all()
-    if not ascending or 2 * len(book) > spec.size or np.signbit(book[book == 0]).any():
+    ascending = bool(np.isfinite(book).all() and (book[1:] > book[:-1]).all())
+    fits = ascending and np.array_equal(narrowed(book, np.dtype(spec.dtype)), book)
+    if not fits or 2 * len(book) > spec.size or np.signbit(book[book == 0]).any():
         msg = f"tensor {name!r} has a codebook such as {book[:8].tolist()} that nobody writes"
         raise BitstreamError(msg)
     return book

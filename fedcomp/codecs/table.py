@@ -8,6 +8,7 @@ import numpy as np
 
 from fedcomp.codecs import CODECS
 from fedcomp.codecs.base import Codec, Context
+from fedcomp.codecs.clustered import Clustered
 from fedcomp.codecs.masked import MaskedCodec
 from fedcomp.codecs.mixed import Mixed
 from fedcomp.tensors import Kind, Manifest, TensorSpec
@@ -46,6 +47,8 @@ def _bits(codec: Codec) -> str:
     """Return the payload's bits for each of many weights with Laplace's distribution."""
     if isinstance(codec, Mixed | MaskedCodec):
         return "those of its codecs"
+    if isinstance(codec, Clustered):
+        return "those of its indices, or 16"
     values = np.random.default_rng(1).laplace(scale=0.01, size=(SIDE, SIDE)).astype(np.float32)
     spec = TensorSpec("w", values.shape, "float32", Kind.WEIGHT)
     context = Context(Manifest((spec,)), 1, 1, "uplink", "0")

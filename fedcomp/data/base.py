@@ -170,15 +170,26 @@ class DatasetSettings(ABC):
         """Return what makes inputs such as this data set's, of nothing."""
         from fedcomp.data.dead_leaves import DeadLeaves
 
-        inputs = dataset.train.inputs
+        inputs = self._images(dataset)
         return DeadLeaves(inputs.shape[1:], str(inputs.dtype))
 
     def reader(self, dataset: Dataset) -> FileReader:
         """Return what makes inputs such as this data set's of anybody's files."""
         from fedcomp.data.likeness import ImageReader
 
-        inputs = dataset.train.inputs
+        inputs = self._images(dataset)
         return ImageReader(inputs.shape[1:], str(inputs.dtype), getattr(self, "fit", "crop"))
+
+    def _images(self, dataset: Dataset) -> Array:
+        """Return the inputs if they are images."""
+        inputs = dataset.train.inputs
+        if inputs.ndim != 4:
+            msg = (
+                f"dataset.server_data={self.server_data}: inputs of dataset={self.name} have the"
+                f" shape {inputs.shape[1:]} and are no images; use held_out:SHARE"
+            )
+            raise DataError(msg)
+        return inputs
 
 
 def divide(

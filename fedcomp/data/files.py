@@ -39,6 +39,8 @@ def below(folder: Path) -> list[Path]:
     """Return the files in a folder and its folders, sorted; links to folders are not followed."""
     found = []
     for path in entries(folder):
+        if path.is_fifo() or path.is_socket():  # nobody knows whether these ever end
+            continue
         if not path.is_dir():
             found.append(path)
         elif not path.is_symlink():

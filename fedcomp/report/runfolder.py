@@ -118,12 +118,12 @@ class RunFolder:
             self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
         exported = self._setup.export(model)
         tensors = {name: contiguous(value) for name, value in exported.items()}
+        save_file(tensors, self._folder / "model.safetensors")
         manifest = self._manifest(tensors)
         weights = [spec.name for spec in manifest.specs if spec.kind is Kind.WEIGHT]
         self._model = {**zeros(tensors, weights), **sizes(tensors, manifest)}
         if self._history:
             self._summarise()
-        save_file(tensors, self._folder / "model.safetensors")
         for file in self._files.values():
             file.close()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING, Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,8 @@ class ClusterCount:
         Rounds of a rolling mean; rounds with one C before the next.
     """
 
-    least: Annotated[int, Ge(2)] = 8
-    most: Annotated[int, Ge(2)] = 30
+    least: Annotated[int, Ge(2), Le(256)] = 8
+    most: Annotated[int, Ge(2), Le(256)] = 30
     limit: Annotated[float, Gt(0)] = 0.01
     window: Annotated[int, Ge(1)] = 3
     patience: Annotated[int, Ge(1)] = 4

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from fedcomp.tensors import Manifest
 
-Clustered: TypeAlias = Literal["auto", "conv", "all"]
+WhichWeights: TypeAlias = Literal["auto", "conv", "all"]
 
 
-def clustered_weights(module: nn.Module, manifest: Manifest, which: Clustered) -> list[str]:
+def clustered_weights(module: nn.Module, manifest: Manifest, which: WhichWeights) -> list[str]:
     """Return the weights of a manifest that are to be clustered.
 
     Parameters

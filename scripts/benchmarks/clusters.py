@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fedcomp.tensors import Array, Tensors
 
-    Clusters: TypeAlias = tuple[Array, NDArray[np.int64]]
+    Found: TypeAlias = tuple[Array, NDArray[np.int64]]
 
 _COUNTS = 16, 30
 _TENSOR = "layer3.1.conv1.weight"
@@ -75,19 +75,19 @@ def _duel(values: Array, count: int) -> Iterator[Row]:
     yield Row(f"{name}: squared error", "", [own[0][1]], [least], "peer", 1.0, remark)
 
 
-def _ours(values: Array, count: int) -> Clusters:
+def _ours(values: Array, count: int) -> Found:
     centres = centroids(values, count)
     return centres, nearest(values, centres).reshape(-1)
 
 
-def _theirs(values: Array, count: int, *, algorithm: str, seed: int) -> Clusters:
+def _theirs(values: Array, count: int, *, algorithm: str, seed: int) -> Found:
     with threadpool_limits(1):
         peer = Peer(count, n_init=1, algorithm=algorithm, random_state=seed)
         found = peer.fit(values.reshape(-1, 1))
     return found.cluster_centers_[:, 0], found.labels_
 
 
-def _timed(cluster: Callable[[Array, int], Clusters], values: Array, k: int) -> tuple[float, float]:
+def _timed(cluster: Callable[[Array, int], Found], values: Array, k: int) -> tuple[float, float]:
     """Return seconds, and the squared distance of the values from their centroids."""
     began = time.perf_counter()
     centres, indices = cluster(values, k)

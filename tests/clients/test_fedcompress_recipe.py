@@ -15,9 +15,12 @@ from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError
 from fedcomp.link.client import ClientLink
 from fedcomp.methods import Answer, Work
+from fedcomp.settings import parse
+from fedcomp.setup import Setup
 from fedcomp.tensors import Tensors
+from fedcomp.training import loop
 from fedcomp.training.representation import effective_rank
-from fedcomp.training.score import unpack
+from fedcomp.training.score import total
 from tests.common import QUICK, equal, read_csv, read_summary, run_inline
 
 RUN = (*QUICK[1:], "rounds=6", "train.steps=4", "method=fedcompress")
@@ -28,6 +31,10 @@ SHORT = (
 )
 WEIGHTS = ("1.weight", "3.weight")
 HIDDEN = 8
+
+
+def run_in(folder: Path, *words: str) -> Path:
+    return run_inline(folder, f"data_dir={folder}", *words, quick=RUN)
 
 
 def saved(run: Path) -> Tensors:
@@ -65,7 +72,7 @@ def test_every_transfer_has_at_most_so_many_values(
 
     monkeypatch.setattr(ClientLink, "open", noted)
     words = ("server_step.clusters.patience=1", "server_step.clusters.limit=9", "link.verify=true")
-    run = run_inline(tmp_path, *SHORT, *words, quick=RUN)
+    run = run_in(tmp_path, *SHORT, *words)
     rows = read_csv(run / "rounds.csv")[1:]
     counts = [round(float(row["clusters"])) for row in rows]
     assert counts == [8, 8, 8, 9, 10, 11], "one more a round once three have been seen"
@@ -84,7 +91,7 @@ def test_every_transfer_has_at_most_so_many_values(
 
 
 def test_the_first_model_costs_a_header_and_clients_know_how_many_clusters(tmp_path: Path) -> None:
-    run = run_inline(tmp_path, *SHORT, "server_step.clusters.least=5", "rounds=1", quick=RUN)
+    run = run_in(tmp_path, *SHORT, "server_step.clusters.least=5", "rounds=1")
     first, *_ = (p for p in read_csv(run / "packets.csv") if p["direction"] == "downlink")
     assert int(first["payload_bytes"]) == 0
     (_, row) = read_csv(run / "rounds.csv")
@@ -93,11 +100,11 @@ def test_the_first_model_costs_a_header_and_clients_know_how_many_clusters(tmp_p
 
 
 def test_without_self_compression_the_average_is_sent(tmp_path: Path) -> None:
-    run = run_inline(tmp_path, "server_step.distillation.epochs=0", quick=RUN)
+    run = run_in(tmp_path, "server_step.distillation.epochs=0")
     assert min(distinct(saved(run))) > 8
     rows = read_csv(run / "rounds.csv")[1:]
     assert all(row["distillation_loss"] == "" for row in rows)
-    compressed = run_inline(tmp_path / "both", *SHORT, quick=RUN)
+    compressed = run_in(tmp_path / "both", *SHORT)
     both = read_csv(compressed / "rounds.csv")[1:]
     assert all(float(row["distillation_loss"]) > 0 for row in both)
     down, less = (sum(int(row["downlink_bytes"]) for row in r) for r in (rows, both))
@@ -109,14 +116,13 @@ def test_the_score_is_that_of_all_embeddings(
     score: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = spied(monkeypatch)
-    run = run_inline(tmp_path, *SHORT, f"recipe.score={score}", "rounds=2", quick=RUN)
+    run = run_in(tmp_path, *SHORT, f"recipe.score={score}", "rounds=2")
     for row in read_csv(run / "rounds.csv")[1:]:
-        total: Any = 0
-        for work, answer in seen:
-            if work.round == int(row["round"]):
-                assert list(answer.side) == [score]
-                total = total + unpack(answer.side, HIDDEN)
-        assert float(row["representation"]) == pytest.approx(effective_rank(total), rel=1e-9)
+        sides = [answer.side for work, answer in seen if work.round == int(row["round"])]
+        assert all(list(side) == [score] for side in sides)
+        found, _ = total(sides, HIDDEN)
+        assert found is not None
+        assert float(row["representation"]) == pytest.approx(effective_rank(found), rel=1e-9)
         side = [p for p in read_csv(run / "packets.csv") if p["purpose"] == "side"]
         sent = [int(p["packet_bytes"]) for p in side if p["direction"] == "uplink"]
         assert min(sent) > 0
@@ -125,7 +131,7 @@ def test_the_score_is_that_of_all_embeddings(
 
 def test_both_ways_to_send_the_score_give_one_run(tmp_path: Path) -> None:
     runs = [
-        run_inline(tmp_path / score, *SHORT, f"recipe.score={score}", "rounds=4", quick=RUN)
+        run_in(tmp_path / score, *SHORT, f"recipe.score={score}", "rounds=4")
         for score in ("gram", "embeddings")
     ]
     one, other = (read_csv(run / "rounds.csv")[1:] for run in runs)
@@ -139,7 +145,7 @@ def test_paper_bytes_are_those_of_deflated_floats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = spied(monkeypatch)
-    run = run_inline(tmp_path, *SHORT, "rounds=1", "downlink.others=fp32", quick=RUN)
+    run = run_in(tmp_path, *SHORT, "rounds=1", "downlink.others=fp32")
 
     def size(tensors: Tensors) -> int:
         packer = zlib.compressobj(6)
@@ -155,7 +161,7 @@ def test_paper_bytes_are_those_of_deflated_floats(
 
 
 def test_a_run_can_be_repeated_to_the_bit(tmp_path: Path) -> None:
-    runs = [run_inline(tmp_path / str(n), *SHORT, "rounds=3", quick=RUN) for n in range(2)]
+    runs = [run_in(tmp_path / str(n), *SHORT, "rounds=3") for n in range(2)]
     assert equal(*(saved(run) for run in runs))
 
 
@@ -168,3 +174,27 @@ def test_one_end_alone_is_refused(words: tuple[str, ...]) -> None:
 def test_bounds_of_the_number_are_in_order() -> None:
     with pytest.raises(ConfigError, match=r"server_step\.clusters: least=31 is above most=30"):
         compose_config(["method=fedcompress", "server_step.clusters.least=31"])
+
+
+def test_what_has_no_layers_to_cluster_is_refused_before_the_run(tmp_path: Path) -> None:
+    for words in (("server_step.weights=conv",), ("train.parameters=bias",)):
+        setup = Setup(parse(compose_config([*RUN, *words, f"data_dir={tmp_path}"])))
+        with pytest.raises(ConfigError, match="no layer that is trained has more than 8 of these"):
+            setup.check()
+
+
+def test_fedprox_pulls_in_the_first_phase_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The forward pass of the second one sees centroids, which a pull on weights does not move."""
+    pulls: list[float] = []
+    train = loop.train
+
+    def noted(*given: Any, proximal_mu: float, **named: Any) -> float:
+        pulls.append(proximal_mu)
+        return train(*given, proximal_mu=proximal_mu, **named)
+
+    monkeypatch.setattr(loop, "train", noted)
+    run_in(tmp_path, *SHORT, "rounds=1", "train.proximal_mu=0.5")
+    run_in(tmp_path, *SHORT, "rounds=1", "strategy=fedprox", "strategy.proximal_mu=0.25")
+    assert pulls == 4 * [0.5, 0.0] + 4 * [0.25, 0.0]

@@ -94,8 +94,8 @@ def test_clustered_models_are_told_by_their_size_in_a_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("model.hidden=[32]", "server_step.distillation.epochs=1")
-    samples = "server_step.distillation.samples=32"
-    run = run_inline(tmp_path / "c", "method=fedcompress", *words, samples)
+    samples = ("server_step.distillation.samples=32", f"data_dir={tmp_path}")
+    run = run_inline(tmp_path / "c", "method=fedcompress", *words, *samples)
     plain = run_inline(tmp_path / "p", "model.hidden=[32]")
     found = read_summary(run)
     less = found["model_bytes"] / found["model_packed_bytes"]

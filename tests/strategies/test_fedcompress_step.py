@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fedcomp.config import compose_config
-from fedcomp.errors import ConfigError, DataError, RoundError
+from fedcomp.errors import DataError, RoundError
 from fedcomp.settings import parse
 from fedcomp.setup import Setup
 from fedcomp.tensors import Tensors
@@ -28,6 +29,12 @@ WORDS = (
 HIDDEN = 8
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what is made for the server out of the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
 def step_of(*words: str) -> tuple[SelfCompression, Setup]:
     setup = Setup(parse(compose_config([*WORDS, *words])))
     step = setup.settings.server_step.create(setup)
@@ -41,9 +48,9 @@ def aggregate(setup: Setup, number: int) -> Tensors:
     return {n: np.asarray(v + 0.3 * rng.normal(size=v.shape), v.dtype) for n, v in initial.items()}
 
 
-def embeddings(number: int, rank: int = HIDDEN) -> Tensors:
+def embeddings(number: int, rank: int = HIDDEN, count: int = 30) -> Tensors:
     rng = np.random.default_rng(number)
-    rows = rng.normal(size=(30, rank)) @ rng.normal(size=(rank, HIDDEN))
+    rows = rng.normal(size=(count, rank)) @ rng.normal(size=(rank, HIDDEN))
     return score.pack(rows, "gram", 10**6, 1)
 
 
@@ -63,7 +70,6 @@ def test_the_student_has_as_many_clusters_as_clients_are_told() -> None:
     told = []
     for model, side in rounds(step, setup, range(1, 9)):
         told.append(int(side["clusters"]))
-        assert side["clusters"].dtype == np.uint8
         assert len(np.unique(model["1.weight"])) <= told[-1]
         assert len(np.unique(model["3.weight"])) <= told[-1]
         assert len(np.unique(model["1.bias"])) > 4
@@ -97,11 +103,11 @@ def test_what_a_student_lacks_is_in_the_next_ones(words: tuple[str, ...]) -> Non
         assert np.allclose(left.get(name, 0), value, atol=1e-5)
 
 
-def test_without_feedback_each_student_is_that_of_one_average() -> None:
-    step, setup = step_of("server_step.feedback=false")
+def test_where_nothing_is_carried_each_student_is_that_of_one_average() -> None:
+    step, setup = step_of("server_step.carry=false")
     (first, _), *_ = rounds(step, setup, range(1, 4))
     assert step.save()[0] == {}
-    other, _ = step_of("server_step.feedback=false")
+    other, _ = step_of("server_step.carry=false")
     rounds(other, setup, range(2, 3))
     again, _ = other.after_aggregate(aggregate(setup, 1), {"0": embeddings(1)}, metrics(), 1)
     assert equal(first, again)
@@ -111,10 +117,10 @@ def test_clients_count_by_their_samples_and_useless_ones_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     step, setup = step_of("server_step.distillation.epochs=0")
-    good = {"0": embeddings(1, rank=2), "1": embeddings(2, rank=3)}
+    good = {"0": embeddings(1, rank=1, count=400), "1": embeddings(2, rank=3, count=4)}
     step.after_aggregate(aggregate(setup, 1), good, metrics(), 1)
     expected = step.report()["representation"]
-    assert 2 < expected < 6
+    assert 1 < expected < 1.7, "of two directions and more if both counted alike"
     lies: list[Tensors] = [
         {},
         {"gram": np.full(36, np.nan, np.float16)},
@@ -124,8 +130,7 @@ def test_clients_count_by_their_samples_and_useless_ones_are_named(
     with caplog.at_level(logging.WARNING, "strategies"):
         step.after_aggregate(aggregate(setup, 2), both, metrics(), 2)
     assert step.report()["representation"] == expected
-    for site in ("2", "3", "4"):
-        assert f"round 2: site {site} sent no usable embeddings" in caplog.text
+    assert "round 2: 3 clients sent embeddings that are of no use" in caplog.text
 
 
 def test_a_round_without_embeddings_ends_the_run_with_the_reason() -> None:
@@ -149,16 +154,10 @@ def test_it_goes_on_from_a_saved_state(stop: int) -> None:
     assert step.account() == twin.account()
 
 
-def test_missing_samples_of_the_server_are_noticed_before_the_run() -> None:
-    words = ("dataset.server_data=folder:nowhere", "data_dir=/tmp")
+def test_missing_samples_of_the_server_are_noticed_before_the_run(tmp_path: Path) -> None:
+    words = ("dataset.server_data=folder:nowhere", f"data_dir={tmp_path}")
     setup = Setup(parse(compose_config([*WORDS, *words])))
     with pytest.raises(DataError, match=r"server_data=folder:nowhere: there is no folder"):
         setup.check()
     without = "server_step.distillation.epochs=0"
     Setup(parse(compose_config([*WORDS, *words, without]))).check()
-
-
-def test_a_model_without_weights_to_cluster_is_refused() -> None:
-    setup = Setup(parse(compose_config([*WORDS, "train.parameters=bias"])))
-    with pytest.raises(ConfigError, match="there are no weights to cluster"):
-        setup.check()

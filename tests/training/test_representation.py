@@ -45,8 +45,10 @@ def made(seed: int, rows: int, columns: int, decay: float = 0.0) -> Array:
 
 
 def scored(sides: list[Tensors], width: int) -> float:
-    found = [score.unpack(side, width) for side in sides]
-    return effective_rank(np.sum([f for f in found if f is not None], axis=0))
+    found, useless = score.total(sides, width)
+    assert found is not None
+    assert useless == 0
+    return effective_rank(found)
 
 
 @given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 12))
@@ -99,6 +101,13 @@ def test_projection_finds_small_ranks(decay: float, rank: float, error: float) -
     assert scored(sides, 512) == pytest.approx(rank_of(raw), rel=error)
 
 
+def test_projection_never_takes_more_bytes() -> None:
+    for columns in (16, 64, 65, 200):
+        side = score.pack(made(3, 500, columns), "gram", 0, 7)
+        (values,) = side.values()
+        assert values.nbytes <= min(triangle_bytes(columns), triangle_bytes(PROJECTED))
+
+
 def test_projected_ranks_keep_their_order_and_their_bound() -> None:
     ranks = []
     for decay in (3.0, 2.0, 1.5, 1.0, 0.5, 0.0):
@@ -125,6 +134,8 @@ def test_ranks_of_orthonormal_rows_of_one_direction_and_of_nothing() -> None:
         {"gram": np.ones((3, 4), np.float16)},
         {"gram": np.full(10, np.nan, np.float16)},
         {"gram": np.full(10, np.inf, np.float16)},
+        {"gram": np.full(10, 1e200)},
+        {"projected": np.ones(PROJECTED - 1, np.float16)},
         {"gram": np.empty(0, np.float16)},
         {"projected": np.ones(10, np.float16)},
         {"embeddings": np.ones((5, 3), np.float32)},
@@ -134,7 +145,12 @@ def test_ranks_of_orthonormal_rows_of_one_direction_and_of_nothing() -> None:
     ],
 )
 def test_what_nobody_sends_is_noticed(side: dict[str, Any]) -> None:
-    assert score.unpack(side, 4) is None
+    assert score.total([side], 4) == (None, 1)
+    good = score.pack(made(1, 9, 4), "gram", 10**6, 1)
+    found, useless = score.total([side, good, good], 4)
+    assert useless == 1
+    assert found is not None
+    assert effective_rank(found) == pytest.approx(rank_of(made(1, 9, 4)), abs=2e-3)
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
