@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fedcomp.errors import FedcompError
-from fedcomp.report.summary import comparison, find_runs, read_summary
+from fedcomp.report.summary import authors_count, comparison, find_runs, read_summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
     wide = None if sys.stdout.isatty() else 200
     console = Console(width=wide)
     console.print(table)
+    for run in runs:
+        if text := authors_count(read_summary(run)):
+            console.print(f"{run}, by its authors' count: {text}", markup=False, highlight=False)
     for part in inference(runs):
         console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 

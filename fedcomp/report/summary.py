@@ -72,8 +72,7 @@ def metric_of(summary: dict[str, Any]) -> tuple[str, float]:
 def comparison(folders: Iterable[Path]) -> Table:
     """Return one row a run: metric, bytes both ways, ratios, time, folder.
 
-    `ratio` is that of communication (FedCompress calls it CCR), `model` that of the final model in
-    a file (MCR), both to float32.
+    `ratio` is that of communication, `model` that of the final model in a file, both to float32.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("method", "dataset", "model", "rounds"):
@@ -168,14 +167,31 @@ def _model(summary: dict[str, Any]) -> str:
     )
 
 
-def _paper(summary: dict[str, Any]) -> str:
-    """Return what the method's authors would have counted, nothing where they count bytes sent."""
+def authors_count(summary: dict[str, Any]) -> str:
+    """Return both ratios as the authors would have them, nothing where they count bytes that go.
+
+    Examples
+    --------
+    >>> spent = {"total": 500_000, "unit": "byte"}
+    >>> found = {"paper_bytes": spent, "reference_bytes": 2_000_000}
+    >>> authors_count(found)
+    'communication 4.00 × (0.50 MB)'
+    """
     spent = summary.get("paper_bytes")
     if not spent or not spent["total"]:
         return ""
     total = spent["total"] * _UNITS[spent["unit"]]
-    ratio = summary["reference_bytes"] / total
-    return f"{ratio:.2f} × by its authors' count, {megabytes(total)}: {spent['formula']}"
+    text = f"communication {summary['reference_bytes'] / total:.2f} × ({megabytes(total)})"
+    if spent["unit"] == "byte" and "model_deflated_bytes" in summary:
+        model = summary["model_bytes"] / summary["model_deflated_bytes"]
+        text += f", final model {model:.2f} × ({megabytes(summary['model_deflated_bytes'])})"
+    return text
+
+
+def _paper(summary: dict[str, Any]) -> str:
+    """Return the authors' count and how it is made."""
+    text = authors_count(summary)
+    return f"{text} by its authors' count: {summary['paper_bytes']['formula']}" if text else ""
 
 
 def _both(summary: dict[str, Any], name: str, times: float, unit: str, of: str) -> str:

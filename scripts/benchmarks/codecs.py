@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from fedcomp.codecs import CODECS
 from fedcomp.codecs.base import Codec, Context
+from fedcomp.codecs.clustered import Clustered
+from fedcomp.codecs.kmeans import KMeans
 from fedcomp.codecs.mixed import Mixed
 from fedcomp.models.mlp import MLP
 from fedcomp.runtime import limit_threads
@@ -44,6 +46,9 @@ def _codec_rows(subject: Subject, codec: Codec, *, bound: bool) -> Iterator[Row]
     """Yield a row for each direction; the first call of each is not counted."""
     context = Context(subject.manifest, 1, 1, "uplink", "0", subject.initial)
     given = subject.update(1) if codec.mode == "delta" else subject.trained(subject.initial, 1)
+    if isinstance(codec, Clustered):
+        few = KMeans(mode="absolute")
+        given = few.decode(few.encode(given, context), context)
     weights = subject.manifest.elements
     encode, decode = [], []
     for _ in range(1 + _REPEATS):

@@ -107,7 +107,8 @@ def test_clustered_models_are_told_by_their_size_in_a_file(
     text = shown(out)
     assert f"{less:.2f} × smaller in a file (float32 " in text
     assert f"Deflate alone {deflated:.2f} ×)" in text
-    assert f"{authors:.2f} × by its authors' count, " in text
+    counted = f"communication {authors:.2f} × ("
+    assert counted in text
     out = console(terminal=False, width=300)
     out.print(closing(plain))
     assert "in a file" not in shown(out)
@@ -116,3 +117,6 @@ def test_clustered_models_are_told_by_their_size_in_a_file(
     table = capsys.readouterr().out.splitlines()
     assert "model" in table[0].split()
     assert f"{less:.2f} ×" in table[1]
+    (line,) = (line for line in table if "authors" in line)
+    assert counted in line
+    assert f"final model {deflated:.2f} × (" in line
