@@ -20,7 +20,6 @@ from fedcomp.training.straight_through import StraightThrough
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
     from typing import Self
 
     from torch import Tensor
@@ -84,13 +83,8 @@ class ClusteredSteps(StraightThrough):
         return super().__enter__()
 
     @torch.no_grad()
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         for parameter in self._parameters:
             self.swap(parameter)
 

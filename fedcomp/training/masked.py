@@ -17,7 +17,6 @@ from fedcomp.training.straight_through import StraightThrough
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
     from typing import Self
 
     from torch import Tensor, nn
@@ -81,13 +80,8 @@ class MaskedSteps(StraightThrough):
         return self
 
     @torch.no_grad()
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         if not self._dense:
             for parameter, whole in self._out.items():
                 left_out = self._mask(parameter) == 0

@@ -13,7 +13,6 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
     from typing import Self
 
     from torch import Tensor, nn
@@ -42,12 +41,7 @@ class StraightThrough(ABC):
         return self
 
     @torch.no_grad()
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._hook.remove()
         self._restore()
 
