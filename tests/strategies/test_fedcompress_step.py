@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fedcomp.config import compose_config
 from fedcomp.errors import DataError, RoundError
@@ -16,6 +17,7 @@ from fedcomp.settings import parse
 from fedcomp.setup import Setup
 from fedcomp.tensors import Tensors
 from fedcomp.training import score
+from strategies import fedcompress
 from strategies.fedcompress import SelfCompression
 from tests.common import QUICK, equal
 
@@ -152,6 +154,24 @@ def test_it_goes_on_from_a_saved_state(stop: int) -> None:
         assert equal(left[0], right[0])
         assert equal(left[1], right[1])
     assert step.account() == twin.account()
+
+
+def test_the_server_has_its_threads_back_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, setup = step_of()
+    seen: list[int] = []
+
+    def noted(*_given: Any, **_named: Any) -> float:
+        seen.append(torch.get_num_threads())
+        return 0.0
+
+    monkeypatch.setattr(fedcompress, "distil", noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        rounds(step, setup, range(1, 2))
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_missing_samples_of_the_server_are_noticed_before_the_run(tmp_path: Path) -> None:
