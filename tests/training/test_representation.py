@@ -57,7 +57,7 @@ def test_gram_and_raw_embeddings_give_the_same_rank(seed: int, rows: int, column
     raw = np.random.default_rng(seed).normal(size=(rows, columns)) + 0.3
     parts = [part for part in (raw[: rows // 2], raw[rows // 2 :]) if len(part)]
     for sent in ("gram", "embeddings"):
-        found = scored([score.pack(p, sent, 10**6, 1) for p in parts], columns)  # type: ignore[arg-type]
+        found = scored([score.pack(p, sent, 10**6, 1) for p in parts], columns)
         assert found == pytest.approx(rank_of(raw), rel=2e-3, abs=2e-3)
         assert 1 - 1e-6 <= found <= min(rows, columns) + 1e-6
 
