@@ -34,8 +34,8 @@ def deflated_bytes(tensors: Tensors) -> int:
 
     Examples
     --------
-    >>> deflated_bytes({"w": np.zeros(1000)}), deflated_bytes({"w": np.zeros(0)})
-    (31, 8)
+    >>> deflated_bytes({"w": np.zeros(0)}), 8 < deflated_bytes({"w": np.zeros(1000)}) < 50
+    (8, True)
     """
     packer = zlib.compressobj()
     size = sum(len(packer.compress(v.astype(np.float32).tobytes())) for v in tensors.values())
