@@ -156,6 +156,11 @@ def test_lies_are_refused() -> None:
     for book in ([2, 1], [1, 1], [1, np.nan], [1, np.inf], [-0.0, 1], [1, 2, 3, 4]):
         with pytest.raises(BitstreamError, match="has a codebook such as"):
             codec.unpack(frame(book, section), context)
+    half = replace(context, manifest=context_for({"w": weights["w"].astype(np.float16)}).manifest)
+    assert codec.unpack(frame([1, 2], data[len(frame([1, 2], b"")) :]), half)
+    for book in ([1, 1e6], [1, 1.0001]):  # a float16 is neither
+        with pytest.raises(BitstreamError, match="has a codebook such as"):
+            codec.unpack(frame(book, section), half)
     for book in ([1, 2, 3], [1]):  # nobody has 3; there is no second one
         lie = frame(book, data[len(frame([1, 2], b"")) :])
         with pytest.raises(BitstreamError, match="indices outside its codebook, or does not use"):

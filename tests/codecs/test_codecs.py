@@ -74,6 +74,7 @@ ALL = [
     Sign(coder="cabac"),
     Clustered(),
     Clustered(others="fp32", predict=False, coder="huffman"),
+    Clustered(others="bf16", coder="deflate"),
     CosSgd(),
     CosSgd(mode="absolute", bits=4, rounding="stochastic", coder="deflate"),
     CosSgd(bits=1, density=0.5, coder="fixed"),

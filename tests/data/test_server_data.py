@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from dataclasses import replace
 from functools import cache
@@ -13,21 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedcomp import seeds
 from fedcomp.config import compose_config
-from fedcomp.data.base import DatasetSettings
+from fedcomp.data.base import Dataset, DatasetSettings, Samples
 from fedcomp.data.chest_xray import ChestXRay
 from fedcomp.data.cifar import Cifar10
 from fedcomp.data.dead_leaves import DeadLeaves
 from fedcomp.data.digits import Digits
 from fedcomp.data.files import below
 from fedcomp.data.image_files import Fit
-from fedcomp.data.label_skew import Dirichlet, Pathological
 from fedcomp.data.likeness import likened
 from fedcomp.data.log_mel import LogMel
 from fedcomp.data.mnist import FashionMnist
-from fedcomp.data.natural import Natural
-from fedcomp.data.partition import Iid, Partition
 from fedcomp.data.server_data import Source
 from fedcomp.data.speech_commands import SpeechCommands
 from fedcomp.data.wav import read_wav
@@ -76,54 +73,6 @@ def check(here: Setup, count: int, expected: int | None = None) -> Array:
     again = Setup(here.settings).server_samples(count)
     np.testing.assert_array_equal(samples.inputs, again.inputs)
     return samples.inputs
-
-
-HELD_OUT = Digits(server_data="held_out:0.05")
-
-
-@pytest.mark.parametrize("partition", [Iid(), Dirichlet(), Pathological()])
-def test_held_out_samples_go_to_no_client(tmp_path: Path, partition: Partition) -> None:
-    here = setup(tmp_path, HELD_OUT, partition=partition, clients=7)
-    shared, kept = here.divided
-    assert len(kept) == round(0.05 * 1438)
-    np.testing.assert_array_equal(np.sort(np.concatenate(here.partition)), shared)
-    np.testing.assert_array_equal(np.sort([*shared, *kept]), np.arange(1438))
-    assert all((np.diff(part) > 0).all() for part in here.partition)
-    for one, other in zip(here.partition, Setup(here.settings).partition, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert set(setup(tmp_path, HELD_OUT, seed=99).divided[1]) != set(kept)
-
-
-def test_the_server_gets_what_is_held_out(tmp_path: Path) -> None:
-    here = setup(tmp_path, HELD_OUT)
-    own = here.dataset.train.inputs[here.divided[1]]
-    np.testing.assert_array_equal(check(here, 100, len(own)), own)
-    some = {image.tobytes() for image in check(here, 20)}
-    assert some < {image.tobytes() for image in own}
-
-
-def test_clients_are_divided_as_before_where_nothing_is_held_out(tmp_path: Path) -> None:
-    here = setup(tmp_path, partition=Dirichlet())
-    rng = seeds.generator(here.settings.seed, "partition")
-    expected = Dirichlet().split(here.dataset.train, here.settings.clients, rng)
-    for found, wanted in zip(here.partition, expected, strict=True):
-        np.testing.assert_array_equal(found, wanted)
-
-
-def test_a_held_out_patient_is_no_client_s(tmp_path: Path) -> None:
-    xrays(tmp_path)
-
-    def held_out(share: float) -> Setup:
-        dataset = ChestXRay(size=8, server_data=f"held_out:{share}")
-        return setup(tmp_path, dataset, partition=Natural(), clients=2)
-
-    here = held_out(0.3)
-    patient, (shared, kept) = here.dataset.train.columns["patient"], here.divided
-    assert len(kept)
-    assert not set(patient[shared]) & set(patient[kept])
-    assert sorted(np.concatenate(here.partition)) == sorted(shared)
-    with pytest.raises(DataError, match=r"clients=2: "):
-        _ = held_out(0.99).partition
 
 
 def test_synthetic_images_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,12 +177,21 @@ def test_folders_without_images(tmp_path: Path) -> None:
     refused(r"none of its 1 files can be read; the first: sub/a\.png: cannot be decoded")
 
 
-def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+def test_links_to_folders_and_pipes_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for path in (tmp_path / "a" / "b", tmp_path / ".hidden", tmp_path / "c"):
         path.write_text("")
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "endless")
     assert below(tmp_path) == [tmp_path / "a" / "b", tmp_path / "c"]
+
+
+def test_what_is_no_image_has_no_synthetic_ones() -> None:
+    vectors = Samples(np.zeros((3, 64), np.float32), np.zeros(3, np.int64))
+    dataset = Dataset(vectors, vectors, 10, "classification")
+    for ask in (Digits().synthesiser, Digits().reader):
+        with pytest.raises(DataError, match=r"have the shape \(64,\) and are no images"):
+            ask(dataset)
 
 
 def test_a_folder_of_recordings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
