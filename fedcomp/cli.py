@@ -207,13 +207,15 @@ def _interrupting(hooks: Hooks) -> Iterator[None]:
     """Let Ctrl-C also set `hooks.stop`.
 
     Raised in a destructor or in the callback of a weak reference, an exception is printed and goes
-    nowhere; there the run ends when it looks at `hooks.stop` next.
+    nowhere, and within an import it may abort the process: C++ code that makes a module does not
+    expect it.  There the run ends when it looks at `hooks.stop` next.
     """
 
     def interrupt(_: int, frame: FrameType | None) -> None:
         hooks.stop.set()
         while frame is not None:
-            if frame.f_code.co_name in ("__del__", "remove", "_remove"):
+            code = frame.f_code
+            if code.co_name in ("__del__", "remove", "_remove") or "importlib" in code.co_filename:
                 return
             frame = frame.f_back
         raise KeyboardInterrupt

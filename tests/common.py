@@ -72,7 +72,7 @@ def interrupt(folder: Path, *arguments: str) -> str:
     os.killpg(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=30)
     assert time.monotonic() - began < 5
-    assert (process.returncode, stderr) == (130, "")
+    assert (process.returncode, stderr) == (130, ""), f"{process.returncode}: {stderr}"
     return stdout
 
 

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -157,8 +158,15 @@ def test_report_compares_runs_and_explains_a_wrong_folder(tmp_path: Path) -> Non
     )
 
 
-def test_an_interrupt_that_python_loses_still_ends_the_run() -> None:
-    """An exception raised in a destructor or a weak reference's callback goes nowhere."""
+def test_an_interrupt_that_python_loses_still_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raised in a destructor an exception goes nowhere, within an import it may abort."""
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "interrupted_in_its_import"
+    (tmp_path / f"{name}.py").write_text(
+        "import signal\nsignal.raise_signal(signal.SIGINT)\nWHOLE = True\n"
+    )
 
     class Dying:
         def __del__(self) -> None:
@@ -174,6 +182,9 @@ def test_an_interrupt_that_python_loses_still_ends_the_run() -> None:
             hooks.stop.clear()
             dying = Dying()
             del dying  # nothing is printed: pytest would fail
+            assert hooks.stop.is_set()
+            hooks.stop.clear()
+            assert import_module(name).WHOLE
             assert hooks.stop.is_set()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         signal.signal(signal.SIGINT, signal.SIG_IGN)
