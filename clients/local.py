@@ -45,9 +45,10 @@ def train_locally(
 
     Parameters
     ----------
-    settings, purpose
-        Of a part of training that has others than the run's, and draws other batches; FedProx does
-        not pull there.
+    settings
+        Where they are others than the run's.
+    purpose
+        Of a part of training that draws other batches; FedProx pulls in the main one only.
     before_step, more
         See `fedcomp.training.loop.train`.
     """
@@ -55,7 +56,7 @@ def train_locally(
 
     run = work.settings
     chosen = settings or run.train
-    mu = work.config.get(PROXIMAL_MU, chosen.proximal_mu) if settings is None else 0
+    mu = work.config.get(PROXIMAL_MU, chosen.proximal_mu) if purpose == "train" else 0
     return train(
         work.module,
         work.train,

@@ -47,7 +47,8 @@ def _link_conflicts(settings: Settings) -> list[str]:
     """Name what the link cannot do together."""
     problems = []
     uplink, feedback = settings.uplink, settings.link.feedback
-    if feedback is True and uplink.mode != "delta":
+    background = settings.recipe.keeps_background
+    if feedback is True and uplink.mode != "delta" and not background:
         better = "uplink.mode=delta or" if "delta" in uplink.modes else "another codec@uplink or"
         problems.append(
             f"link.feedback=true: codec {uplink.name} sends the model itself (uplink.mode="
@@ -101,7 +102,7 @@ def _link_conflicts(settings: Settings) -> list[str]:
     if "ClientSide" in settings.strategy.target:
         why = (
             "feedback adds what earlier rounds left out to the clipped update"
-            if settings.link.feedback_with(uplink)
+            if settings.link.feedback_with(uplink, background=background)
             else "compression changes an update after it was clipped"
         )
         problems.append(

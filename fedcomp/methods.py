@@ -76,10 +76,14 @@ class Recipe(ABC):
     ----------
     reports
         Names of the metrics that `fit` returns; their means are columns of `rounds.csv`.
+    keeps_background
+        Whether it trains `ClientLink.background`, the model and what its codec has left out so far,
+        in the place of the model; then `link.feedback=auto` keeps that in any mode of the uplink.
     """
 
     name: ClassVar[str]
     reports: ClassVar[tuple[str, ...]] = ("train_loss",)
+    keeps_background: ClassVar[bool] = False
 
     def attach(self, module: nn.Module) -> None:  # noqa: B027  most methods add nothing
         """Add to a new module what the method trains beside the module's own parameters."""
@@ -185,6 +189,8 @@ RECIPES: Registry[type[Recipe]] = Registry(
     "recipe",
     {
         "deepcabac": "clients.deepcabac:DeepCabac",
+        "ecq": "clients.ecq:Ecq",
+        "ecqx": "clients.ecq:EcqX",
         "feddip": "clients.feddip:FedDip",
         "fedcompress": "clients.fedcompress:FedCompress",
         "fsfl": "clients.fsfl:Fsfl",

@@ -166,8 +166,8 @@ class Setup:
         """Return what both ends of every link of a run agree on."""
         settings = self.settings
         codecs = settings.uplink, settings.downlink
-        frozen = full_digest(self.frozen)
-        return Session(self.manifest, run_id, settings.seed, *codecs, settings.link, frozen)
+        own = full_digest(self.frozen), settings.recipe.keeps_background
+        return Session(self.manifest, run_id, settings.seed, *codecs, settings.link, *own)
 
     def check(self) -> None:
         """Build all parts, so that what cannot work fails before anything is started."""

@@ -12,6 +12,7 @@ CODECS: Registry[type[Codec]] = Registry(
         "clustered": "fedcomp.codecs.clustered:Clustered",
         "cossgd": "fedcomp.codecs.cossgd:CosSgd",
         "deepcabac": "fedcomp.codecs.nnc:DeepCabac",
+        "ecq": "fedcomp.codecs.ecq:Ecq",
         "eden": "fedcomp.codecs.eden:Eden",
         "fedzip": "fedcomp.codecs.fedzip:FedZip",
         "fsfl": "fedcomp.codecs.fsfl:Fsfl",

@@ -148,6 +148,10 @@ class Codec(ABC):
         """Return this codec for a run of so many rounds; a schedule looks at them."""
         return self
 
+    def at(self, context: Context) -> Codec:  # noqa: ARG002
+        """Return the codec with the settings of one packet; a schedule looks at its round."""
+        return self
+
     @property
     def uses_previous(self) -> bool:
         """Whether `quantise` looks at `Context.previous`; such a codec packs without it, too."""

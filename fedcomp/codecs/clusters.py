@@ -64,7 +64,19 @@ def nearest(values: Array, centres: Array) -> NDArray[np.int64]:
            [1, 2]])
     """
     real = _real(values)
-    borders = _borders(centres, real)
+    return below(real, _borders(centres, real))
+
+
+def below(values: Array, borders: Array) -> NDArray[np.int64]:
+    """Return for each value how many of ascending borders are not above it.
+
+    Examples
+    --------
+    >>> below(np.array([0.5, 1.0, 9.0]), np.array([1.0, 2.0]))
+    array([0, 1, 2])
+    """
+    real = _real(values)
+    borders = borders.astype(real.dtype, copy=False)
     beyond = 2 ** borders.size.bit_length() - 1 - borders.size
     padded = np.pad(borders, (0, beyond), constant_values=np.nan)  # above all values
     indices = np.empty(real.shape, np.int64)

@@ -88,6 +88,15 @@ class LevelCodec(Codec):
     def coding(self, context: Context) -> Coding:
         """Return how the weights' levels are written."""
 
+    def expected(
+        self,
+        spec: TensorSpec,  # noqa: ARG002
+        step: float,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
+    ) -> NDArray[np.int32] | None:
+        """Return levels that both ends expect of a float tensor; those written count from them."""
+        return None
+
     def weight_step(self, context: Context) -> float:  # noqa: ARG002
         """Return the step of weights that both ends know beforehand, or 0."""
         return 0.0
@@ -128,8 +137,14 @@ class LevelCodec(Codec):
         steps = np.array([symbols[s.name].step for s in present], np.float32)
         known = np.array([self._known_step(s, context) for s in present], np.float32)
         agreed = np.array_equal(steps, known)
-        fine = [symbols[s.name].levels.reshape(-1) for s in present if not is_hard(s)]
-        weights = {s.name: symbols[s.name].levels for s in present if is_hard(s)}
+
+        def written(spec: TensorSpec) -> NDArray[np.int32]:
+            symbol: Levels = symbols[spec.name]
+            expected = self.expected(spec, symbol.step, context)
+            return symbol.levels if expected is None else symbol.levels - expected
+
+        fine = [written(spec).reshape(-1) for spec in present if not is_hard(spec)]
+        weights = {spec.name: written(spec) for spec in present if is_hard(spec)}
         packed = zlib.compress(whole, 9) if whole else b""
         return b"".join(
             (
@@ -172,11 +187,14 @@ class LevelCodec(Codec):
                 return whole[spec.name]
             if spec.name not in known:
                 return Levels.zeros(spec.shape)
-            found = levels[spec.name]()
+            found, step = levels[spec.name](), known[spec.name]
+            expected = self.expected(spec, step, context)
+            if expected is not None:
+                found = _sum(found, expected, spec)
             if not found.any():
                 msg = f"tensor {spec.name!r} is announced with values and has none"
                 raise BitstreamError(msg)
-            return Levels(found, known[spec.name])
+            return Levels(found, step)
 
         makers = {spec.name: partial(symbol, spec) for spec in specs}
         return LazySymbols(makers, {spec.name: spec.size for spec in specs})
@@ -236,6 +254,17 @@ def is_hard(spec: TensorSpec) -> bool:
 def _fine(coding: Coding) -> Coding:
     """Return the coding of fine levels, whose values hardly repeat: no table of them pays."""
     return Coding("golomb" if coding.coder == "huffman" else coding.coder)
+
+
+def _sum(
+    found: NDArray[np.int32], expected: NDArray[np.int32], spec: TensorSpec
+) -> NDArray[np.int32]:
+    """Return levels that were written as differences."""
+    total = found.astype(np.int64) + expected
+    if np.abs(total).max(initial=0) > np.iinfo(np.int32).max:
+        msg = f"tensor {spec.name!r} has levels beyond those of 32 bits"
+        raise BitstreamError(msg)
+    return total.astype(np.int32)
 
 
 def _read_filled(reader: Reader, floats: list[TensorSpec]) -> list[TensorSpec]:

@@ -119,6 +119,10 @@ class Scheduled(Codec):
         whole = isinstance(getattr(self.codec, key), int)
         return replace(self.codec, **{key: round(value) if whole else value})  # type: ignore[arg-type]
 
+    def at(self, context: Context) -> Codec:
+        """Return the codec of this round."""
+        return self._sending(context)[0].at(context)
+
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Turn tensors into the symbols of this round's codec."""
         codec, inner = self._sending(context)

@@ -3,6 +3,9 @@
 quantise:  symbols = Q(trained − received + residual)        (absolute mode: Q(trained))
 reply:     residual ← target − decoded, pending ← decoded, then the packet
 open:      pending is dropped if the server used it, else residual ← residual + pending
+
+target and decoded are differences to what was received.  A recipe that trains the `background`,
+received + residual, hands over tensors with the residual in them: it is not added again.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from fedcomp.link import feedback
 from fedcomp.link.previous import pack_alone, unpack_alone
 from fedcomp.link.session import KEYFRAME_CODEC, Session, restore
 from fedcomp.link.state import ClientState, Part, Pending, Previous
-from fedcomp.tensors import Tensors, full_digest, read_only, subtract, version_of
+from fedcomp.tensors import Tensors, add, full_digest, read_only, subtract, version_of
 from fedcomp.wire.fields import NO_EXCHANGE, Reply
 from fedcomp.wire.packet import Flag, Packet, read_chain
 from fedcomp.wire.side import read_side, write_side
@@ -111,6 +114,12 @@ class ClientLink:
             self._previous = unpack_alone(last.payload, self.session)
         self._store.save(self.site, self._state)
 
+    def background(self) -> Tensors:
+        """Return what was received with all that earlier updates left out of it."""
+        decay = self.session.link.feedback_decay
+        left = {n: np.asarray(v * v.dtype.type(decay)) for n, v in self.residual.items()}
+        return add(self.received, left)
+
     def quantise(
         self, tensors: Tensors, importance: Tensors | None = None
     ) -> tuple[Symbols, Tensors]:
@@ -182,7 +191,7 @@ class ClientLink:
         if self.session.feedback:
             manifest = self.session.manifest
             target = feedback.parameters(self._target(update.target), manifest)
-            lost = feedback.parameters(codec.reconstruct(update.symbols, context), manifest)
+            lost = feedback.parameters(self._decoded(update.symbols), manifest)
             residual = self.residual | feedback.left_over(target, lost)
             kept = feedback.stored(residual, self.session.link)
             state = replace(state, residual=Part(kept))
@@ -202,10 +211,20 @@ class ClientLink:
         return Reply(state.exchange, state.version, previous, digest)
 
     def _target(self, tensors: Tensors) -> Tensors:
-        """Return trained − received + residual."""
+        """Return trained − received + residual, which the background contains already."""
         base = {name: self.received[name] for name in tensors}
-        decay = self.session.link.feedback_decay
-        return feedback.added(subtract(tensors, base), self.residual, decay)
+        change = subtract(tensors, base)
+        if self.session.background:
+            return change
+        return feedback.added(change, self.residual, self.session.link.feedback_decay)
+
+    def _decoded(self, symbols: Symbols) -> Tensors:
+        """Return by how much the server will see the model changed."""
+        codec, context = self.session.uplink, self._context()
+        if codec.mode == "delta":
+            return codec.reconstruct(symbols, context)
+        base = {name: self.received[name] for name in symbols}
+        return subtract(restore(codec, symbols, base, context), base)
 
     def _context(self) -> Context:
         models = self.received, self.site, self._previous

@@ -31,6 +31,9 @@ class Session:
     ----------
     frozen
         A hash of what of the model does not travel, because no client trains it.
+    background
+        Whether clients train the model and what earlier updates left out of it, so that their
+        tensors contain that already.
     """
 
     manifest: Manifest
@@ -40,6 +43,7 @@ class Session:
     downlink: Codec
     link: LinkSettings = field(default_factory=LinkSettings)
     frozen: bytes = b""
+    background: bool = False
 
     @cached_property
     def digest(self) -> bytes:
@@ -50,7 +54,7 @@ class Session:
     @property
     def feedback(self) -> bool:
         """Whether clients keep what their codec leaves out."""
-        return self.link.feedback_with(self.uplink)
+        return self.link.feedback_with(self.uplink, background=self.background)
 
     def anchor_of(self, model: Tensors) -> bytes:
         """Name what the downlink's codec takes of a model that a client holds, if anything."""

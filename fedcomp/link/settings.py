@@ -23,7 +23,8 @@ class LinkSettings:
     feedback
         Whether clients keep what their codec left out and add it next time; `auto`: wherever the
         uplink sends differences by a codec that never moves away from them (`Codec.contracts`);
-        with others what is kept may grow without bound.
+        with others what is kept may grow without bound.  And wherever the recipe goes on from it
+        (`Recipe.keeps_background`).
     feedback_dtype
         How it is stored; `float16` halves the space and rounds.
     feedback_decay
@@ -46,8 +47,14 @@ class LinkSettings:
     history_bytes: Annotated[int, Ge(0)] = 64_000_000
     history_versions: Annotated[int, Ge(1)] = 100
 
-    def feedback_with(self, uplink: Codec) -> bool:
-        """Tell whether clients keep what this codec leaves out."""
+    def feedback_with(self, uplink: Codec, *, background: bool) -> bool:
+        """Tell whether clients keep what this codec leaves out.
+
+        Parameters
+        ----------
+        background
+            Whether what the recipe trains is the model and what is kept.
+        """
         if self.feedback == "auto":
-            return uplink.mode == "delta" and uplink.contracts
+            return background or (uplink.mode == "delta" and uplink.contracts)
         return self.feedback

@@ -140,3 +140,22 @@ class DistillationSettings:
     batch_size: Annotated[int, Ge(1)] = 256
     lr: Annotated[float, Gt(0)] = 1e-4
     temperature: Annotated[float, Gt(0)] = 2.0
+
+
+@dataclass(frozen=True)
+class RelevanceSettings:
+    """How layer-wise relevance propagation goes through a net.
+
+    Parameters
+    ----------
+    every
+        Training steps between two passes.
+    """
+
+    composite: Literal["epsilon_plus_flat", "epsilon_flat", "alpha2_beta1_flat"] = (
+        "epsilon_plus_flat"
+    )
+    batch_norm: Literal["merge", "pass"] = "merge"
+    start: Literal["logit", "ones", "probability"] = "logit"
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.1
+    every: Annotated[int, Ge(1)] = 4

@@ -1,0 +1,119 @@
+"""ECQ and ECQ^x at the client: training with levels of few bits, and the background behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+from annotated_types import Ge, Le
+
+from fedcomp import seeds
+from fedcomp.codecs import ecq as codec
+from fedcomp.codecs.levels import is_hard
+from fedcomp.link.update import Update
+from fedcomp.methods import Answer, Recipe, Work
+from fedcomp.training.settings import RelevanceSettings
+
+if TYPE_CHECKING:
+    from fedcomp.training.quantised import Layer, Relevant
+
+
+@dataclass(frozen=True)
+class Ecq(Recipe):
+    """Train a full-precision background through its quantised self; send the levels.
+
+    The steps are those of the model that came, the same for all clients of a round, and the price
+    of a bit is that of codec `ecq` on the uplink, else of the one on the downlink.  What the
+    background has beyond what was sent is kept as feedback, and added to the next model.
+
+    Parameters
+    ----------
+    scaled
+        Whether gradients are multiplied by the size of the level that a weight has, as published.
+    """
+
+    name: ClassVar[str] = "ecq"
+    reports: ClassVar[tuple[str, ...]] = ("train_loss", "zeros")
+    keeps_background: ClassVar[bool] = True
+
+    scaled: bool = False
+
+    def fit(self, work: Work) -> Answer:
+        """Train, and return levels where the uplink takes the model itself."""
+        from clients.local import train_locally
+        from fedcomp.models.base import load_tensors
+        from fedcomp.training.loop import place
+        from fedcomp.training.quantised import QuantisedSteps
+
+        load_tensors(work.module, work.link.background())
+        place(work.module, work.settings.train)
+        steps = QuantisedSteps(
+            work.module, layers(work), relevant=self.relevant(work), scaled=self.scaled
+        )
+        with steps:
+            loss = train_locally(work, steps.before_step)
+        background, levels = work.tensors(), steps.quantised()
+        absolute = work.link.session.uplink.mode == "absolute"
+        symbols, _ = work.link.quantise(background | levels if absolute else background)
+        size = sum(value.size for value in levels.values())
+        zeros = size - sum(int(np.count_nonzero(value)) for value in levels.values())
+        return Answer(Update(symbols, background), {"train_loss": loss, "zeros": zeros / size})
+
+    def relevant(self, work: Work) -> Relevant | None:  # noqa: ARG002
+        """Return what tells relevant weights, if anything does."""
+        return None
+
+
+@dataclass(frozen=True)
+class EcqX(Ecq):
+    """ECQ that spares weights which matter to the prediction, by layer-wise relevance propagation.
+
+    Becking et al., "ECQ^x: Explainability-Driven Quantization for Low-Bit and Sparse DNNs",
+    arXiv:2109.04236.
+
+    Parameters
+    ----------
+    intensity
+        p: by how much relevance may lower the share of zeros of a layer.
+    relevance
+        How it is propagated, and how often.
+    """
+
+    name: ClassVar[str] = "ecqx"
+
+    intensity: Annotated[float, Ge(0), Le(1)] = 0.1
+    relevance: RelevanceSettings = field(default_factory=RelevanceSettings)
+
+    def relevant(self, work: Work) -> Relevant:
+        """Return relevances on mini-batches of the client's own samples."""
+        from fedcomp.training.quantised import Relevant
+        from fedcomp.training.relevance import Relevances
+
+        run = work.settings
+        found = Relevances(
+            *(work.module, work.train, self.relevance, run.train),
+            task=work.task,
+            rng=seeds.generator(run.seed, work.round, "relevance", work.client),
+        )
+        return Relevant(found.next, self.intensity)
+
+
+def layers(work: Work) -> dict[str, Layer]:
+    """Return the grid of each weight tensor that came, wide enough for weights that grow."""
+    from fedcomp.codecs.grid import Grid, grid_for, step_of
+    from fedcomp.training.quantised import Layer
+
+    session = work.link.session
+    context = session.context("uplink", work.round, {})
+    both = (found.at(context) for found in (session.downlink, session.uplink))
+    ours = [found for found in both if isinstance(found, codec.Ecq)] or [codec.Ecq()]
+    down, up = ours[0], ours[-1]
+    found: dict[str, Layer] = {}
+    for spec in filter(is_hard, session.manifest.specs):
+        values = work.link.received[spec.name]
+        step = step_of(values, down.bits) or grid_for(values, down.bits, down.share).step
+        if step:  # a tensor of zeros has no grid
+            gamma = up.gamma * codec.share_of(spec.name, session.manifest)
+            found[spec.name] = Layer(Grid.wider(step, down.bits), gamma, up.bound)
+    return found
