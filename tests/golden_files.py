@@ -15,6 +15,7 @@ from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.clustered import Clustered
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.cossgd import CosSgd
+from fedcomp.codecs.ecq import Ecq
 from fedcomp.codecs.eden import Eden
 from fedcomp.codecs.fedzip import FedZip
 from fedcomp.codecs.fsfl import Fsfl
@@ -47,6 +48,8 @@ CODECS = {
     "uniform-stochastic": Uniform(mode="absolute", bits=4, rounding="stochastic"),
     **{f"uniform-{c}": Uniform(bits=None, step=0.01, coder=c) for c in get_args(Coder)},
     "topk": TopK(density=0.1),
+    "ecq": Ecq(),
+    "ecq-delta": Ecq(mode="delta", bits=3, predict=False),
     "nnc": Nnc(),
     "nnc-dependent": Nnc(quantiser="dependent"),
     "deepcabac": DeepCabac(),

@@ -34,7 +34,7 @@ RUNS_AWAY = ("linear", "qsgd", "signsgd", "terngrad")
 PRUNING = ("feddip", "magnitude", "snip")
 """Methods that refuse a downlink which makes something of zeros."""
 
-KEEPS_ZEROS = ("clustered", "lossless", "masked", "masked_down", "none")
+KEEPS_ZEROS = ("clustered", "ecq", "lossless", "masked", "masked_down", "none")
 
 CHOICES = [(group, option) for group, options in group_choices().items() for option in options]
 

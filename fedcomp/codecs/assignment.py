@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fedcomp.codecs.clusters import below
+from fedcomp.codecs.clusters import below, real
 from fedcomp.coding.bits import late_kernel
 from fedcomp.coding.nnc_checks import read_only
 
@@ -55,7 +55,7 @@ class Costs(NamedTuple):
 
 def costs(values: Array, grid: Grid, gamma: float, bound: Bound = "min") -> Costs:
     """Measure the shares of a tensor's levels, and what a bit costs, with γ·δ as `gamma`."""
-    flat = read_only(values.reshape(-1))
+    flat = read_only(real(values).reshape(-1))
     counts = np.zeros(grid.high - grid.low + 1, np.int64)
     _count(flat, 1.0 / grid.step, grid.low, grid.high, counts)
     bits = information(counts, -grid.low)
@@ -112,7 +112,7 @@ def assign_relevant(
     numbers = (levels + priced.grid.low).astype(np.int32)
     best = np.ascontiguousarray(numbers[below(values, borders)])
     turns = np.empty(plain.size, np.float32)
-    flat = read_only(values.reshape(-1))
+    flat = read_only(real(values).reshape(-1))
     _turns(
         *(flat, best.reshape(-1), priced.grid.step, prices, -priced.grid.low, price),
         *(sizes, 1 / largest, turns),

@@ -44,7 +44,7 @@ def centroids(values: Array, count: int, *, keep_zero: bool = False) -> NDArray[
     >>> centroids(np.array([9.0, 1.0, 2.0, 8.0, 1.5]), 2, keep_zero=True)
     array([0. , 8.5])
     """
-    ordered = np.sort(_real(values).reshape(-1))
+    ordered = np.sort(real(values).reshape(-1))
     starts = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1))
     if len(starts) <= count:
         return ordered[starts].astype(np.float64)
@@ -63,8 +63,8 @@ def nearest(values: Array, centres: Array) -> NDArray[np.int64]:
     array([[0, 0],
            [1, 2]])
     """
-    real = _real(values)
-    return below(real, _borders(centres, real))
+    wide = real(values)
+    return below(wide, _borders(centres, wide))
 
 
 def below(values: Array, borders: Array) -> NDArray[np.int64]:
@@ -75,17 +75,17 @@ def below(values: Array, borders: Array) -> NDArray[np.int64]:
     >>> below(np.array([0.5, 1.0, 9.0]), np.array([1.0, 2.0]))
     array([0, 1, 2])
     """
-    real = _real(values)
-    borders = borders.astype(real.dtype, copy=False)
+    wide = real(values)
+    borders = borders.astype(wide.dtype, copy=False)
     beyond = 2 ** borders.size.bit_length() - 1 - borders.size
     padded = np.pad(borders, (0, beyond), constant_values=np.nan)  # above all values
-    indices = np.empty(real.shape, np.int64)
-    _search(read_only(np.ravel(real)), padded, indices.reshape(-1))
+    indices = np.empty(wide.shape, np.int64)
+    _search(read_only(np.ravel(wide)), padded, indices.reshape(-1))
     return indices
 
 
-def _real(values: Array) -> Array:
-    """Return values in a type in which they can be sorted fast."""
+def real(values: Array) -> Array:
+    """Return values in a type in which they can be sorted, and compared by kernels."""
     return values.astype(np.promote_types(values.dtype, np.float32), copy=False)
 
 

@@ -12,6 +12,7 @@ from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.clustered import Clustered
 from fedcomp.codecs.coders import Coder
 from fedcomp.codecs.cossgd import CosSgd
+from fedcomp.codecs.ecq import Ecq
 from fedcomp.codecs.eden import Eden
 from fedcomp.codecs.fedzip import FedZip
 from fedcomp.codecs.fsfl import Fsfl
@@ -75,6 +76,9 @@ ALL = [
     Clustered(),
     Clustered(others="fp32", predict=False, coder="huffman"),
     Clustered(others="bf16", coder="deflate"),
+    Ecq(),
+    Ecq(mode="delta", bits=8, gamma=0),
+    Ecq(bits=2, share=0.8, gamma=0.5, bound="max", predict=False),
     CosSgd(),
     CosSgd(mode="absolute", bits=4, rounding="stochastic", coder="deflate"),
     CosSgd(bits=1, density=0.5, coder="fixed"),
