@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from fedcomp.codecs.base import Codec
+from fedcomp.codecs.ecq import Ecq
 from fedcomp.codecs.nnc import Nnc
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import BitstreamError, LinkError, StaleError
@@ -31,13 +34,17 @@ PARAMETERS = ("w", "b")
 class Federation(RuleBasedStateMachine):
     """A server, three clients, and a network that loses, delays and doubles what it likes."""
 
+    up: Codec = Nnc(qp=None, step=0.5, temporal=True)
+    down: Codec = Uniform(bits=3)
+    background = False
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.store: StateStore = FileStateStore(Path(self.folder.name))
-        up = Nnc(qp=None, step=0.5, temporal=True)
         limits = LinkSettings(verify=True, history_versions=3)
-        self.agreed = session(up, Uniform(bits=3), link=limits)
+        agreed = session(self.up, self.down, link=limits)
+        self.agreed = replace(agreed, background=self.background)
         self.server = ServerLink(self.agreed, model(0), start=1)
         self.saved = self.server.save()
         self.saved_sent: dict[str, Tensors] = {}
@@ -94,7 +101,8 @@ class Federation(RuleBasedStateMachine):
         else:
             rng = np.random.default_rng(seed)
             change = {name: rng.normal(size=v.shape).astype(v.dtype) for name, v in zeros().items()}
-            target = add(link.received, change)
+            start = link.background() if self.background else link.received
+            target = add(start, change)
             symbols, _ = link.quantise(target)
             _, answered = self.store.seen(site) or (b"", False)
             try:
@@ -102,7 +110,7 @@ class Federation(RuleBasedStateMachine):
             except StaleError:
                 return
             if not answered:
-                moved = {name: target[name] - link.received[name] for name in PARAMETERS}
+                moved = {name: target[name] - start[name] for name in PARAMETERS}
                 self.trained[site] = plus(self.trained[site], moved)
         if lost:
             self.delayed.append((site, blob, link.reply_fields()))
@@ -197,6 +205,20 @@ class Federation(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
+class Backgrounds(Federation):
+    """Clients train what was received and all that their levels have left out so far."""
+
+    up = down = Ecq(gamma=0.5)
+    background = True
+
+
+class BackgroundsOfDifferences(Federation):
+    """The same where differences are sent."""
+
+    up, down = Uniform(bits=3), Ecq(bits=3)
+    background = True
+
+
 def zeros() -> Tensors:
     return {n: np.zeros(MANIFEST.by_name[n].shape) for n in PARAMETERS}
 
@@ -206,4 +228,8 @@ def plus(left: Tensors, right: Tensors) -> Tensors:
 
 
 TestFederation = Federation.TestCase
+TestBackgrounds = Backgrounds.TestCase
+TestBackgroundsOfDifferences = BackgroundsOfDifferences.TestCase
 TestFederation.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+for found in (TestBackgrounds, TestBackgroundsOfDifferences):
+    found.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)

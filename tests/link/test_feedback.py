@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import load_file
 
-from fedcomp.codecs.base import Codec
+from fedcomp.codecs.base import Codec, Mode
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.none import NoCompression
 from fedcomp.codecs.uniform import Uniform
@@ -22,6 +23,7 @@ from fedcomp.link.settings import LinkSettings
 from fedcomp.link.stores import MemoryStateStore, StateStore
 from fedcomp.link.update import Update
 from fedcomp.tensors import Tensors, subtract
+from tests.common import equal
 from tests.link.common import (
     MANIFEST,
     accept,
@@ -179,6 +181,29 @@ def test_auto_is_feedback_where_differences_are_sent(
     kept = store.load("0")
     assert kept is not None
     assert bool(kept.residual.tensors) == wanted
+
+
+@pytest.mark.parametrize("mode", ["absolute", "delta"])
+@pytest.mark.parametrize("asked", ["auto", True, False])
+def test_a_background_goes_on_where_it_ended(
+    store: StateStore, mode: Mode, asked: Literal["auto"] | bool
+) -> None:
+    limits = LinkSettings(feedback=asked, feedback_decay=0.5)
+    up = Uniform(mode=mode, bits=2, fine_step=1.0)
+    agreed = replace(session(up=up, link=limits), background=True)
+    assert agreed.feedback == (asked is not False)
+    server, link = serve(agreed), client(agreed, store)
+    deliver(server, link, 1)
+    assert equal(link.background(), link.received)
+    trained = model(5)
+    symbols, seen = link.quantise(trained)
+    accept(server, link, link.reply(Update(symbols, trained)), 1)
+    link = opened(server, store, 1, "0")
+    left = subtract(trained, seen)
+    for name, value in link.background().items():
+        kept = 0.5 * left[name] if name in PARAMETERS and agreed.feedback else 0
+        np.testing.assert_allclose(value, link.received[name] + kept, atol=1e-6)
+    assert any(left[name].any() for name in PARAMETERS)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
