@@ -88,7 +88,7 @@ class EcqX(Ecq):
     def relevant(self, work: Work) -> Relevant:
         """Return relevances on mini-batches of the client's own samples."""
         from fedcomp.training.quantised import Relevant
-        from fedcomp.training.relevance import Relevances
+        from fedcomp.training.relevances import Relevances
 
         run = work.settings
         found = Relevances(

@@ -10,6 +10,7 @@ from flwr.serverapp import ServerApp
 from fedcomp.link.ledger import Ledger
 from fedcomp.link.server import ServerLink
 from fedcomp.models.base import load_tensors
+from fedcomp.report.relevance import RelevancePicture
 from fedcomp.report.runfolder import RunFolder
 from fedcomp.report.scales import ScalesPicture
 from fedcomp.runtime import Hooks
@@ -66,7 +67,10 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         return evaluate(setup.module, setup.dataset.test, settings.train, task=task)
 
     folder = Path(job.folder)
-    picture = ScalesPicture(setup.manifest, folder / "scales.png")
+    pictures = (
+        ScalesPicture(setup.manifest, folder / "scales.png"),
+        RelevancePicture(setup, folder, lambda: link.exact),
+    )
     step = settings.server_step.create(setup)
 
     Compressed(
@@ -77,7 +81,7 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         step=step,
         settings=settings,
         evaluate=measure,
-        observers=[RunFolder(job, folder, setup), picture, *hooks.observers],
+        observers=[RunFolder(job, folder, setup), *pictures, *hooks.observers],
     ).start(TASKS[task].metric)
 
 

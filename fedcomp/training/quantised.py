@@ -43,10 +43,11 @@ class Relevant(NamedTuple):
     Attributes
     ----------
     measure
-        Called before each step, while the module is quantised.
+        Called before each step with the module, which is quantised then, and the weights behind
+        its levels.
     """
 
-    measure: Callable[[nn.Module], Mapping[str, Tensor]]
+    measure: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]]
     intensity: float
 
 
@@ -87,7 +88,8 @@ class QuantisedSteps(StraightThrough):
     def before_step(self) -> None:
         """Measure relevance, put w back, and scale its gradient."""
         if self._relevant is not None:
-            found = self._relevant.measure(self._module)
+            behind = {name: self._whole[parameter] for parameter, name in self._names.items()}
+            found = self._relevant.measure(self._module, behind)
             self._relevances = {n: v.detach().cpu().numpy() for n, v in found.items()}
         if self._scaled:
             with torch.no_grad():

@@ -144,12 +144,23 @@ class DistillationSettings:
 
 @dataclass(frozen=True)
 class RelevanceSettings:
-    """How layer-wise relevance propagation goes through a net.
+    """How relevance spreads from a net's outputs to its weights.
 
     Parameters
     ----------
+    composite
+        The rules of layers: `flat` for the first; `epsilon` for linear layers; z+ (`plus`),
+        α = 2 and β = 1 (`alpha2_beta1`) or epsilon too for convolutions.
+    batch_norm
+        `merge` takes batch norm into the layer before it where nothing else sees what that layer
+        gives; `pass` hands relevance through, as all other norms do.
+    start
+        What the outputs of the true classes begin with: their `logit`, one, or their
+        `probability`; divided by the number of samples, or pixels.
+    momentum
+        Share of the relevance before in a new one.
     every
-        Training steps between two passes.
+        Training steps from one pass to the next.
     """
 
     composite: Literal["epsilon_plus_flat", "epsilon_flat", "alpha2_beta1_flat"] = (

@@ -12,7 +12,10 @@ from fedcomp.report.runfolder import versions
 from fedcomp.runtime import cpu_count
 from scripts.benchmarks.rows import Row, table
 
-BENCHMARKS = ("foundation", "coding", "link", "data", "fsfl", "codecs", "clusters")
+BENCHMARKS = (
+    *("foundation", "coding", "link", "data"),
+    *("fsfl", "codecs", "clusters", "ecq", "relevance"),
+)
 """Modules of this package with a function `rows`."""
 
 

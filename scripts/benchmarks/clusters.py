@@ -37,14 +37,14 @@ _REPEATS = 3
 def rows() -> Iterator[Row]:
     """Measure one row after the other."""
     subject = Subject.of("ResNet-18", ResNet18Cifar().seeded((3, 32, 32), 10, seed=1))
-    weights = _weights(subject)
+    weights = weights_of(subject)
     for count in _COUNTS:
         yield from _duel(weights[_TENSOR], count)
     for count in _COUNTS:
         yield _whole(subject, weights, count)
 
 
-def _weights(subject: Subject) -> Tensors:
+def weights_of(subject: Subject) -> Tensors:
     """Return the first weights of all layers, with noise of heavier tails than they have."""
     rng = np.random.default_rng(1)
     specs = [spec for spec in subject.manifest.specs if spec.kind is Kind.WEIGHT]

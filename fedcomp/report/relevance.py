@@ -1,0 +1,161 @@
+"""Pictures of relevance: which weights of a quantised model stay, and where in images it lies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fedcomp.tensors import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from fedcomp.report.observer import RoundResult, RunStart
+    from fedcomp.setup import Setup
+    from fedcomp.tensors import Array, Tensors
+
+LAYERS = 6
+IMAGES = 6
+_SAMPLES = 64
+_BINS = 41
+_GREY = "#9a9a9a"
+
+
+class Weights(NamedTuple):
+    """A layer: what its weights are before and after quantisation, and what they are worth."""
+
+    name: str
+    background: Array
+    quantised: Array
+    relevance: Array
+
+
+class RelevancePicture:
+    """Draws `relevance.png`, and of images `heatmaps.png`, at the end of a run.
+
+    Parameters
+    ----------
+    exact
+        Returns the model behind the quantised one.
+    """
+
+    def __init__(self, setup: Setup, folder: Path, exact: Callable[[], Tensors]) -> None:
+        self._setup = setup
+        self._folder = folder
+        self._exact = exact
+
+    def on_start(self, start: RunStart) -> None:
+        """Wait."""
+
+    def on_round(self, result: RoundResult) -> None:
+        """Wait."""
+
+    def on_end(self, model: Tensors) -> None:
+        """Draw the final model."""
+        if self._setup.settings.recipe.keeps_background:
+            draw(self._setup, model, self._exact(), self._folder)
+
+
+def draw(setup: Setup, model: Tensors, background: Mapping[str, Array], folder: Path) -> None:
+    """Measure relevance on some test samples and draw both pictures in a folder."""
+    import torch
+
+    from fedcomp.models.base import load_tensors
+    from fedcomp.training.batches import Batches
+    from fedcomp.training.loop import place
+    from fedcomp.training.relevance import Relevance
+    from fedcomp.training.settings import RelevanceSettings
+
+    dataset, settings = setup.dataset, setup.settings.train
+    module = setup.module
+    load_tensors(module, model)
+    device = place(module, settings)
+    some = dataset.test.take(np.arange(min(_SAMPLES, len(dataset.test))))
+    inputs, targets = next(Batches(some, device, channels_last=False).evaluation())
+    chosen = getattr(setup.settings.recipe, "relevance", RelevanceSettings())
+    relevance = Relevance(module, inputs[:2], chosen)
+    behind = {n: torch.from_numpy(np.array(v)).to(device) for n, v in background.items()}
+    found = relevance.of(module, inputs, targets, dataset.task, behind)
+    weights = {name: value.cpu().numpy() for name, value in found.weights.items()}
+    sizes = {s.name: s.size for s in setup.manifest.specs if s.kind is Kind.WEIGHT}
+    names = sorted(sizes.keys() & weights.keys(), key=lambda name: -sizes[name])[:LAYERS]
+    layers = [
+        Weights(name, background[name], model[name], weights[name])
+        for name in model  # from the input to the output
+        if name in names
+    ]
+    if layers:
+        draw_layers(layers, folder / "relevance.png")
+    if some.inputs.ndim == 4 and some.inputs.shape[1] in (1, 3):
+        heat = found.inputs[:IMAGES].sum(1).cpu().numpy()
+        draw_images(some.inputs[:IMAGES], heat, folder / "heatmaps.png")
+
+
+def draw_layers(layers: list[Weights], path: Path) -> None:
+    """Write histograms of weights: those that became 0, and the others by their relevance."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    columns = min(len(layers), 3)
+    rows = -(-len(layers) // columns)
+    figure = Figure(figsize=(1 + 3.1 * columns, 0.9 + 2.3 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for at, layer in enumerate(layers):
+        _histogram(figure.add_subplot(rows, columns, at + 1), layer)
+    figure.supxlabel("weight before quantisation", fontsize="medium")
+    figure.supylabel("weights", fontsize="medium")
+    colours = ScalarMappable(Normalize(0, 1), colormaps["viridis"])
+    figure.colorbar(colours, ax=figure.axes, label="relevance of those kept (rank in the layer)")
+    zero = Patch(color=_GREY, label="became 0")
+    figure.legend(handles=[zero], loc="outside upper left", frameon=False, fontsize="medium")
+    figure.savefig(path, dpi=120)
+
+
+def _histogram(axes: Axes, layer: Weights) -> None:
+    from matplotlib import colormaps
+
+    values, kept = layer.background.reshape(-1), layer.quantised.reshape(-1) != 0
+    reach = float(np.abs(values).max()) or 1.0
+    edges = np.linspace(-reach, reach, _BINS + 1)
+    place = np.clip(np.digitize(values, edges) - 1, 0, _BINS - 1)
+    zeros = np.bincount(place[~kept], minlength=_BINS)
+    others = np.bincount(place[kept], minlength=_BINS)
+    ranks = np.abs(layer.relevance.reshape(-1)).argsort().argsort() / max(values.size - 1, 1)
+    worth = np.bincount(place[kept], ranks[kept], _BINS) / np.maximum(others, 1)
+    width = edges[1] - edges[0]
+    axes.bar(edges[:-1], zeros, width, align="edge", color=_GREY)
+    axes.bar(edges[:-1], others, width, zeros, align="edge", color=colormaps["viridis"](worth))
+    axes.set_title(f"{layer.name}\n{100 * (~kept).mean():.1f} % zeros", fontsize="small")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize="x-small")
+
+
+def draw_images(inputs: Array, heat: Array, path: Path) -> None:
+    """Write images above the relevance of their pixels: red speaks for the class, blue against."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.35 * len(inputs) + 0.3, 3.1), layout="constrained")
+    FigureCanvasAgg(figure)
+    for at, (image, found) in enumerate(zip(inputs, heat, strict=True)):
+        shown = np.moveaxis(image, 0, -1).astype(np.float64)
+        shown = (shown - shown.min()) / (np.ptp(shown) or 1)
+        most = float(np.abs(found).max()) or 1.0
+        upper = figure.add_subplot(2, len(inputs), at + 1)
+        upper.imshow(shown if shown.shape[-1] == 3 else shown[..., 0], cmap="gray")
+        lower = figure.add_subplot(2, len(inputs), len(inputs) + at + 1)
+        lower.imshow(found, cmap="RdBu_r", vmin=-most, vmax=most)
+        for axes in (upper, lower):
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+    figure.axes[0].set_ylabel("image", fontsize="small")
+    figure.axes[1].set_ylabel("relevance", fontsize="small")
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,88 @@
+"""ECQ and ECQ^x: which level each weight gets, beside bounds and beside the cost of every level."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedcomp.codecs.assignment import assign, assign_relevant, costs
+from fedcomp.codecs.base import Context
+from fedcomp.codecs.ecq import Ecq
+from fedcomp.codecs.grid import grid_for
+from fedcomp.models.resnet_stem import ResNet18Cifar
+from fedcomp.runtime import limit_threads
+from scripts.benchmarks.clusters import weights_of
+from scripts.benchmarks.link_models import Subject
+from scripts.benchmarks.rows import Row, bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from fedcomp.codecs.assignment import Costs
+    from fedcomp.tensors import Array
+
+_BITS, _GAMMA, _INTENSITY = 4, 0.05, 0.1
+_TENSOR = "layer4.1.conv1.weight"
+_CORES, _SECONDS = 2, 0.5
+_REPEATS = 3
+
+
+def rows() -> Iterator[Row]:
+    """Measure one row after the other."""
+    subject = Subject.of("ResNet-18", ResNet18Cifar().seeded((3, 32, 32), 10, seed=1))
+    weights = weights_of(subject)
+    yield _duel(weights[_TENSOR])
+    context = Context(subject.manifest, 1, 1, "uplink", "0")
+    codec = Ecq(bits=_BITS, gamma=_GAMMA)
+    total = sum(value.size for value in weights.values())
+    name = f"{subject.name} of {total / 1e6:.1f} M weights, {_BITS} bits"
+    limit_threads(_CORES)
+    quantise = partial(codec.quantise, weights, context)
+    yield bounded(f"{name}: grids and ECQ", "s", _times(quantise), _SECONDS, f"{_CORES} cores")
+    rng = np.random.default_rng(2)
+    grids = {n: grid_for(v, _BITS) for n, v in weights.items()}
+    relevance = {n: rng.gamma(0.5, size=v.shape).astype(np.float32) for n, v in weights.items()}
+
+    def plain() -> None:
+        for layer, values in weights.items():
+            assign(values, costs(values, grids[layer], _GAMMA))
+
+    def relevant() -> None:
+        for layer, values in weights.items():
+            priced = costs(values, grids[layer], _GAMMA)
+            assign_relevant(values, priced, relevance[layer], _INTENSITY)
+
+    yield bounded(f"{name}: levels, ECQ", "s", _times(plain), _SECONDS, "one core")
+    yield bounded(f"{name}: levels, ECQ^x", "s", _times(relevant), _SECONDS, "one core")
+
+
+def _duel(values: Array) -> Row:
+    """Compare with the cost of every level of every weight, in numpy, both on one core."""
+    limit_threads(1)
+    priced = costs(values, grid_for(values, _BITS), _GAMMA)
+    ours = _times(partial(assign, values, priced))
+    theirs = _times(partial(_brute_force, values, priced))
+    name = f"{values.size} weights, {_BITS} bits: levels"
+    return Row(name, "s", ours, theirs, "peer", 1.0, "numpy's argmin of all costs; one core")
+
+
+def _brute_force(values: Array, priced: Costs) -> NDArray[np.int64]:
+    prices = priced.prices.astype(np.float32)
+    centres = priced.grid.values.astype(np.float32)
+    table = [(values - c) ** 2 + price for c, price in zip(centres, prices, strict=True)]
+    return np.argmin(table, axis=0) + priced.grid.low
+
+
+def _times(work: Callable[[], object]) -> list[float]:
+    """Return the seconds of some runs after a first one."""
+    seconds = []
+    for _ in range(1 + _REPEATS):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return seconds[1:]

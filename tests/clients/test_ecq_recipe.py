@@ -1,0 +1,159 @@
+"""ECQ and ECQ^x as runs, on a small data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from clients.ecq import Ecq, layers
+from fedcomp.codecs.grid import step_of
+from fedcomp.link.update import Update
+from fedcomp.methods import Answer, Work
+from fedcomp.tensors import Tensors
+from fedcomp.training.quantised import QuantisedSteps
+from tests.common import QUICK, equal, read_csv, read_summary, run_inline
+
+RUN = (*QUICK[1:], "rounds=4", "train.steps=6")
+WEIGHTS = ("1.weight", "3.weight")
+METHODS = ("ecq", "ecqx")
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Work, Answer]]:
+    """Note what each client is given and answers."""
+    seen: list[tuple[Work, Answer]] = []
+    fit = Ecq.fit
+
+    def noted(self: Ecq, work: Work) -> Answer:
+        made = fit(self, work)
+        seen.append((work, made))
+        return made
+
+    monkeypatch.setattr(Ecq, "fit", noted)
+    return seen
+
+
+def target_of(answer: Answer) -> Tensors:
+    assert isinstance(answer.tensors, Update)
+    return answer.tensors.target
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_transfer_has_levels_of_so_few_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, bits: int
+) -> None:
+    seen = spied(monkeypatch)
+    words = (f"uplink.bits={bits}", f"downlink.bits={bits}", "link.verify=true")
+    run = run_inline(tmp_path, f"method={method}", *words, quick=RUN)
+    for work, answer in seen:
+        assert isinstance(answer.tensors, Update)
+        for name in WEIGHTS:
+            received = work.link.received[name]
+            symbol = answer.tensors.symbols[name]
+            if work.round > 1:
+                step = step_of(received, bits)
+                assert step > 0
+                assert len(np.unique(received)) <= 2**bits
+                assert symbol.step % step == 0, "clients share the step of the model that came"
+            assert np.abs(symbol.levels).max() <= 2**bits
+    model = load_file(run / "model.safetensors")
+    for name in WEIGHTS:
+        assert step_of(model[name], bits) > 0
+        assert len(np.unique(model[name])) <= 2**bits
+    summary = read_summary(run)
+    assert (summary["failures"], summary["rounds"]) == (0, 4)
+    zeros = [float(row["zeros"]) for row in read_csv(run / "rounds.csv")[1:]]
+    assert 0 < min(zeros) <= max(zeros) < 1
+
+
+@pytest.mark.parametrize("mode", ["absolute", "delta"])
+def test_a_client_goes_on_where_its_background_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """One client: what it starts from is what it had, and what the server made of what it sent."""
+    seen = spied(monkeypatch)
+    starts: list[Tensors] = []
+    made = layers
+
+    def noted(work: Work) -> object:
+        starts.append(work.tensors())
+        return made(work)
+
+    monkeypatch.setattr("clients.ecq.layers", noted)
+    words = ("method=ecq", "clients=1", f"uplink.mode={mode}")
+    run_inline(tmp_path, *words, quick=RUN)
+    assert len(starts) == len(seen) == 4
+    for (before, answer), start, (after, _) in zip(seen[:-1], starts[1:], seen[1:], strict=True):
+        assert isinstance(answer.tensors, Update)
+        trained = target_of(answer)
+        uplink, context = before.link.session.uplink, before.link.session.context
+        models = before.link.received, before.link.site
+        symbols = answer.tensors.symbols
+        sent = uplink.reconstruct(symbols, context("uplink", before.round, *models))
+        for name in WEIGHTS:
+            base = before.link.received[name] if mode == "delta" else 0
+            left = trained[name] - (sent[name] + base)
+            assert np.abs(left).max() > 0
+            expected = after.link.received[name] + left
+            np.testing.assert_allclose(start[name], expected, atol=1e-6)
+
+
+def test_without_feedback_there_is_no_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[tuple[Tensors, Tensors]] = []
+    made = layers
+
+    def noted(work: Work) -> object:
+        starts.append((work.tensors(), dict(work.link.received)))
+        return made(work)
+
+    monkeypatch.setattr("clients.ecq.layers", noted)
+    run_inline(tmp_path, "method=ecq", "link.feedback=false", quick=RUN)
+    assert len(starts) == 16
+    for start, received in starts:
+        assert equal(start, received)
+
+
+def test_relevance_regrows_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same background fewer weights are zero by relevance, by no more than `intensity`."""
+    shares: list[tuple[float, float]] = []
+    quantised = QuantisedSteps.quantised
+
+    def noted(self: QuantisedSteps) -> Tensors:
+        by_relevance = quantised(self)
+        monkeypatch.setattr(self, "_relevances", {})
+        plain = quantised(self)
+        for name in WEIGHTS:
+            zeros = (float((part[name] == 0).mean()) for part in (plain, by_relevance))
+            shares.append((next(zeros), next(zeros)))
+        return by_relevance
+
+    monkeypatch.setattr(QuantisedSteps, "quantised", noted)
+    words = ("method=ecqx", "uplink.gamma=0.5", "recipe.intensity=0.2", "recipe.relevance.every=1")
+    run_inline(tmp_path, *words, quick=RUN)
+    assert len(shares) == 2 * 16
+    for plain, found in shares:
+        assert plain - 0.2 - 1e-3 <= found <= plain
+    assert sum(found < plain - 0.02 for plain, found in shares) > len(shares) / 2
+
+
+@pytest.mark.parametrize("up", ["topk", "none", "nnc"])
+def test_another_codec_may_carry_what_is_trained(tmp_path: Path, up: str) -> None:
+    words = ("method=ecqx", f"codec@uplink={up}", "codec@downlink=none", "rounds=1")
+    run = run_inline(tmp_path, *words, quick=RUN)
+    assert read_summary(run)["failures"] == 0
+
+
+def test_predictions_leave_the_run_as_it_is_and_spare_bytes(tmp_path: Path) -> None:
+    found = []
+    for predict in ("true", "false"):
+        words = ("method=ecq", f"uplink.predict={predict}", f"downlink.predict={predict}")
+        run = run_inline(tmp_path / predict, *words, quick=RUN)
+        found.append((load_file(run / "model.safetensors"), read_summary(run)))
+    (model, spared), (other, spent) = found
+    assert equal(dict(model), dict(other))
+    assert spared["total_bytes"] < 0.9 * spent["total_bytes"]
