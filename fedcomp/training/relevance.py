@@ -23,6 +23,8 @@ from fedcomp.training.relevance_rules import (
     alpha2_beta1,
     epsilon,
     flat,
+    gate,
+    is_gated,
     merged,
     operation,
     pass_on,
@@ -120,8 +122,8 @@ class Relevance:
         for part in self._twin.modules():
             if isinstance(part, (*NORMS, *ACTIVATIONS)) and part not in norms.values():
                 _replace(part, partial(_pass, part, type(part).forward, part in order.early))
-            elif _is_gated(part):
-                _replace(part, partial(_gate, part))
+            elif is_gated(part):
+                _replace(part, partial(gate, part))
 
     def of(
         self,
@@ -228,15 +230,3 @@ def _pass(part: nn.Module, forward: Any, raw: bool, x: Tensor) -> Tensor:
     with torch.no_grad():
         y: Tensor = forward(part, x)
     return pass_on(x, y, raw=raw)
-
-
-def _is_gated(part: nn.Module) -> bool:
-    """Tell torchvision's squeeze-and-excitation, without loading torchvision for nets of others."""
-    names = (f"{kind.__module__}.{kind.__name__}" for kind in type(part).__mro__)
-    return "torchvision.ops.misc.SqueezeExcitation" in names
-
-
-def _gate(part: Any, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        scale: Tensor = part._scale(x)
-    return x * scale

@@ -183,3 +183,16 @@ def merged(
         each = scale.reshape(layer.groups, 1, -1).expand(-1, len(weight) // layer.groups, -1)
         return weight * each.reshape(*weight.shape[:2], *[1] * (weight.ndim - 2)), shift
     return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), shift
+
+
+def is_gated(part: nn.Module) -> bool:
+    """Tell torchvision's squeeze-and-excitation, without loading torchvision for nets of others."""
+    names = (f"{kind.__module__}.{kind.__name__}" for kind in type(part).__mro__)
+    return "torchvision.ops.misc.SqueezeExcitation" in names
+
+
+def gate(part: Any, x: Tensor) -> Tensor:
+    """Return gated features; the gate counts as a constant."""
+    with torch.no_grad():
+        scale: Tensor = part._scale(x)
+    return x * scale
