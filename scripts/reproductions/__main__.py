@@ -24,7 +24,7 @@ from fedcomp.runtime import cpu_count
 if TYPE_CHECKING:
     from scripts.reproductions.plan import Plan
 
-PLANS = ("codecs", "fedcompress", "fedcompress_speech", "feddip", "feddip_cifar10", "fsfl")
+PLANS = ("codecs", "ecqx", "fedcompress", "fedcompress_speech", "feddip", "feddip_cifar10", "fsfl")
 """Modules of this package with a `PLAN`."""
 
 
