@@ -158,9 +158,9 @@ class RelevanceSettings:
         What the outputs of the true classes begin with: their `logit`, one, or their
         `probability`; divided by the number of samples, or pixels.
     momentum
-        Share of the relevance before in a new one.
+        Share of the relevance before in a new one; the published code has 0.1.
     every
-        Training steps from one pass to the next.
+        Training steps from one pass to the next; the published code has 1.
     """
 
     composite: Literal["epsilon_plus_flat", "epsilon_flat", "alpha2_beta1_flat"] = (
@@ -168,5 +168,5 @@ class RelevanceSettings:
     )
     batch_norm: Literal["merge", "pass"] = "merge"
     start: Literal["logit", "ones", "probability"] = "logit"
-    momentum: Annotated[float, Ge(0), Lt(1)] = 0.1
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     every: Annotated[int, Ge(1)] = 4
