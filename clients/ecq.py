@@ -10,12 +10,13 @@ from annotated_types import Ge, Le
 
 from fedcomp import seeds
 from fedcomp.codecs import ecq as codec
-from fedcomp.codecs.levels import is_hard
+from fedcomp.codecs.levels import Levels, is_hard
 from fedcomp.link.update import Update
 from fedcomp.methods import Answer, Recipe, Work
 from fedcomp.training.settings import RelevanceSettings
 
 if TYPE_CHECKING:
+    from fedcomp.tensors import Tensors
     from fedcomp.training.quantised import Layer, Relevant
 
 
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 class Ecq(Recipe):
     """Train a full-precision background through its quantised self; send the levels.
 
-    The steps are those of the model that came, the same for all clients of a round, and the price
-    of a bit is that of codec `ecq` on the uplink, else of the one on the downlink.  What the
-    background has beyond what was sent is kept as feedback, and added to the next model.
+    The steps are those of the model that came, the same for all clients of a round; the levels are
+    twice as many as `bits` says, since weights may grow.  The price of a bit is that of codec `ecq`
+    on the uplink, else of the one on the downlink, else the codec's default.  What the background
+    has beyond what was sent is kept as feedback, and added to the next model; FedProx pulls to
+    that sum.
 
     Parameters
     ----------
@@ -56,9 +59,7 @@ class Ecq(Recipe):
         background, levels = work.tensors(), steps.quantised()
         absolute = work.link.session.uplink.mode == "absolute"
         symbols, _ = work.link.quantise(background | levels if absolute else background)
-        size = sum(value.size for value in levels.values())
-        zeros = size - sum(int(np.count_nonzero(value)) for value in levels.values())
-        return Answer(Update(symbols, background), {"train_loss": loss, "zeros": zeros / size})
+        return Answer(Update(symbols, background), {"train_loss": loss, "zeros": zeros(levels)})
 
     def relevant(self, work: Work) -> Relevant | None:  # noqa: ARG002
         """Return what tells relevant weights, if anything does."""
@@ -99,6 +100,12 @@ class EcqX(Ecq):
         return Relevant(found.next, self.intensity)
 
 
+def zeros(levels: Tensors) -> float:
+    """Return the share of zeros among some levels."""
+    size = sum(value.size for value in levels.values())
+    return 1 - sum(int(np.count_nonzero(v)) for v in levels.values()) / size if size else 0.0
+
+
 def layers(work: Work) -> dict[str, Layer]:
     """Return the grid of each weight tensor that came, wide enough for weights that grow."""
     from fedcomp.codecs.grid import Grid, grid_for, step_of
@@ -110,9 +117,13 @@ def layers(work: Work) -> dict[str, Layer]:
     ours = [found for found in both if isinstance(found, codec.Ecq)] or [codec.Ecq()]
     down, up = ours[0], ours[-1]
     found: dict[str, Layer] = {}
+    came = work.link.received_symbols or {}
     for spec in filter(is_hard, session.manifest.specs):
-        values = work.link.received[spec.name]
-        step = step_of(values, down.bits) or grid_for(values, down.bits, down.share).step
+        values, symbol = work.link.received[spec.name], came.get(spec.name)
+        step = symbol.step if isinstance(symbol, Levels) else 0.0
+        if not step and work.round > 1:  # version 0 lies on a grid by chance at most
+            step = step_of(values, down.bits)
+        step = step or grid_for(values, down.bits, down.share).step
         if step:  # a tensor of zeros has no grid
             gamma = up.gamma * codec.share_of(spec.name, session.manifest)
             found[spec.name] = Layer(Grid.wider(step, down.bits), gamma, up.bound)

@@ -72,6 +72,19 @@ def compose_config(overrides: list[str], folder: Path | None = None) -> dict[str
     return plain
 
 
+def compose_file(name: str, overrides: list[str], problems: list[str]) -> dict[str, Any]:
+    """Return the values of `conf/<name>.yaml`, which stands alone, with overrides.
+
+    What is wrong is added to `problems` and left out.
+    """
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        parsed, found = _parse(overrides, sweep=False)
+        problems += found
+        base = _compose([], problems, name)
+        good = [o for o in parsed if _may_stand(o, base, {}, set(), problems)]
+        return _resolve(_compose(good, problems, name), base, problems)
+
+
 def split_sweep(overrides: list[str], problems: list[str]) -> tuple[list[list[str]], str | None]:
     """Return the words that each override stands for, and `hydra.run.dir` if it is among them.
 
@@ -227,20 +240,20 @@ def _sort(
     return chosen, values, failed
 
 
-def _compose(overrides: list[Override], problems: list[str]) -> DictConfig:
+def _compose(overrides: list[Override], problems: list[str], name: str = "config") -> DictConfig:
     """Compose with all overrides, or where that fails with those that work one after the other."""
     texts = [str(override.input_line) for override in overrides]
     try:
-        return compose("config", overrides=texts)
+        return compose(name, overrides=texts)
     except (HydraException, OmegaConfBaseException, ValueError):
         good: list[str] = []
         for text in texts:
             try:
-                compose("config", overrides=[*good, text])
+                compose(name, overrides=[*good, text])
                 good.append(text)
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 problems.append(f"{text}: {_first_line(error)}")
-        return compose("config", overrides=good)
+        return compose(name, overrides=good)
 
 
 def _may_stand(

@@ -54,6 +54,14 @@ def _link_conflicts(settings: Settings) -> list[str]:
             f"link.feedback=true: codec {uplink.name} sends the model itself (uplink.mode="
             f"{uplink.mode}), to which nothing can be added; choose {better} link.feedback=auto"
         )
+    widths = [getattr(codec, "bits", None) for codec in (uplink, settings.downlink)]
+    shared = background and uplink.mode == "absolute" and uplink.name == settings.downlink.name
+    if shared and widths[0] != widths[1]:
+        problems.append(
+            f"uplink.bits={widths[0]} downlink.bits={widths[1]}: with"
+            f" recipe={settings.recipe.name} clients train on the levels that come, and send such;"
+            " give both the same"
+        )
     if settings.downlink.needs_previous:
         problems.append(
             f"codec@downlink={settings.downlink.name}: with these settings a packet refers to the"

@@ -18,6 +18,7 @@ LAYERS = {
     "fedcomp.engines": 5,
     "fedcomp.config": 5,
     "fedcomp.cli": 6,
+    "fedcomp.quantise": 6,
 }
 SIDES = ("strategies", "clients")
 FLOWER = (

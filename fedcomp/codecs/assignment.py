@@ -5,7 +5,7 @@
 
 P_c is the share of the weights that are nearest to w_c; P_0 counts as ½ at least, so that 0 is
 always the cheapest to write.  λ = γ·δ·λ_max, δ from the size of the layer, and at λ_max one of the
-tensor's extreme weights would be as near to 0 as to its own level:
+tensor's extreme weights would cost as much at 0 as at its own level:
 
     λ_n = (w_min² − (w_min − w_n)²) / (log₂ P_0 − log₂ P_n), and the same with w_max
 
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from fedcomp.tensors import Array
 
 Bound: TypeAlias = Literal["min", "max"]
-"""λ_max is the lesser of both ends', so that no side loses all its weights (Wiedemann et al.), or
-the greater, as in the published code of ECQ^x."""
+"""λ_max is the lesser of both ends' (Wiedemann et al.), so that neither side loses all its weights;
+an end is the last level with all but 1/2,000 of them.  Or it is the greater, of the two extreme
+weights, as in the published code of ECQ^x, where a single large one may make a whole layer 0."""
 
 LEAST_ZEROS = 0.5
+_TAIL = 1 / 2000
 _XI = 0.05
 _LEAST_RELEVANCE = 1e-12
-_LARGEST_BETA = 1.0
 
 
 class Costs(NamedTuple):
@@ -59,8 +60,12 @@ def costs(values: Array, grid: Grid, gamma: float, bound: Bound = "min") -> Cost
     counts = np.zeros(grid.high - grid.low + 1, np.int64)
     _count(flat, 1.0 / grid.step, grid.low, grid.high, counts)
     bits = information(counts, -grid.low)
-    ends = float(flat.min()), float(flat.max())
-    return Costs(grid, bits, gamma * _largest_weight(ends, grid, bits, bound))
+    if bound == "max":
+        ends = float(flat.min()), float(flat.max())
+        return Costs(grid, bits, gamma * max(_largest_weights(ends, grid, bits), default=0.0))
+    levels = _last(counts), len(counts) - 1 - _last(counts[::-1])
+    ends = float(grid.values[levels[0]]), float(grid.values[levels[1]])
+    return Costs(grid, bits, gamma * min(_largest_weights(ends, grid, bits), default=0.0))
 
 
 def assign(values: Array, priced: Costs) -> NDArray[np.int32]:
@@ -86,16 +91,17 @@ def assign_relevant(
     """Return the cheapest level of each weight where 0 costs more for relevant weights.
 
     R = |relevance| / max|relevance|.  β starts such that the mean of R has the factor 1, and is
-    then the nearest one, 1 at most, for which the share of zeros lies between that of `assign` less
-    `intensity` and that of `assign`.  Where all weights are equally relevant, or there are fewer
-    zeros than `intensity`, the levels are those of `assign`.
+    then the nearest one for which the share of zeros lies between that of `assign` less `intensity`
+    and that of `assign`; the published code goes there by steps of 10 % and more, to 1 at most.
+    Where all weights are equally relevant, or there are fewer zeros than `intensity`, the levels
+    are those of `assign`.
 
     Examples
     --------
     >>> from fedcomp.codecs.grid import Grid
-    >>> w, r = np.array([0.5, 0.4, -0.4, 0.1, 0.0, -1.6]), np.array([1, 9, 1, 0, 0, 1])
+    >>> w, r = np.array([0.6, 0.6, -0.4, 0.1, 0.0, -1.6]), np.array([1, 9, 1, 0, 0, 1])
     >>> priced = costs(w, Grid(1.0, -2, 1), 0.3)
-    >>> assign(w, priced).tolist(), assign_relevant(w, priced, r, 0.5).tolist()
+    >>> assign(w, priced).tolist(), assign_relevant(w, priced, r, 0.2).tolist()
     ([0, 0, 0, 0, 0, -2], [0, 1, 0, 0, 0, -2])
     """
     plain = assign(values, priced)
@@ -138,7 +144,7 @@ def information(counts: NDArray[np.int64], zero: int) -> NDArray[np.float64]:
     Examples
     --------
     >>> information(np.array([4, 2, 2]), 1)
-    array([1., 1., 2.])
+    array([1.5849625, 1.       , 2.5849625])
     """
     shares = counts / counts.sum()
     rest = 1 - shares[zero]
@@ -149,19 +155,22 @@ def information(counts: NDArray[np.int64], zero: int) -> NDArray[np.float64]:
         return np.asarray(-np.log2(shares))
 
 
-def _largest_weight(
-    ends: tuple[float, float], grid: Grid, bits: NDArray[np.float64], bound: Bound
-) -> float:
-    """Return λ_max; 0 where no weight is nearest to a level other than 0."""
+def _last(counts: NDArray[np.int64]) -> int:
+    """Return the first place up to which there is more than a tail."""
+    return int(np.argmax(counts.cumsum() > _TAIL * counts.sum()))
+
+
+def _largest_weights(
+    ends: tuple[float, float], grid: Grid, bits: NDArray[np.float64]
+) -> list[float]:
+    """Return λ_n of those ends that are nearest to a level other than 0."""
     found = []
     for end in ends:
-        level = int(np.clip(round(end / grid.step), grid.low, grid.high))
+        level = int(np.clip(np.rint(end / grid.step), grid.low, grid.high))
         more = float(bits[level - grid.low] - bits[-grid.low])
         if level and 0 < more < np.inf:
             found.append((end**2 - (end - level * grid.step) ** 2) / more)
-    if not found:
-        return 0.0
-    return min(found) if bound == "min" else max(found)
+    return found
 
 
 def _envelope(
@@ -189,8 +198,7 @@ def _envelope(
 
 
 def _beta(turns: NDArray[np.float32], start: float, zeros: float, intensity: float) -> float:
-    """Return the β nearest to `start` within the window of zeros, or at its cap."""
-    start = min(start, _LARGEST_BETA)
+    """Return the β nearest to `start` within the window of zeros."""
     found = np.count_nonzero(turns < start) / turns.size
     if zeros - intensity <= found <= zeros:
         return start
@@ -198,16 +206,15 @@ def _beta(turns: NDArray[np.float32], start: float, zeros: float, intensity: flo
         rank = int(np.floor(zeros * turns.size + 1e-6))
         return float(np.partition(turns, rank)[rank])
     rank = int(np.ceil((zeros - intensity) * turns.size - 1e-6)) - 1
-    wanted = np.nextafter(np.partition(turns, rank)[rank], np.float32(np.inf))
-    return min(float(wanted), _LARGEST_BETA)
+    return float(np.nextafter(np.partition(turns, rank)[rank], np.float32(np.inf)))
 
 
 @late_kernel
 def _count(values: Any, rate: float, low: int, high: int, counts: Any) -> None:
     """Count the weights nearest to each level."""
     for i in range(len(values)):
-        level = int(np.rint(values[i] * rate))
-        counts[min(max(level, low), high) - low] += 1
+        level = min(max(np.rint(values[i] * rate), low), high)
+        counts[int(level) - low] += 1
 
 
 @late_kernel

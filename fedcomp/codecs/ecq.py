@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Ecq(LevelCodec):
     """Wiedemann et al., arXiv:2004.00935, as generalised by Becking et al., arXiv:2109.04236.
 
-    A tensor that lies on a grid of `bits` already, or one of twice the width, is taken as it is: so
-    the levels that a client has trained with arrive as they are.
+    A tensor that lies on a grid of `bits` already, on the uplink also on one of twice the width, is
+    taken as it is: so the levels that a client has trained with arrive as they are.
 
     Parameters
     ----------
@@ -71,9 +71,15 @@ class Ecq(LevelCodec):
         return full_digest({s.name: model[s.name] for s in manifest.specs if is_float(s)})
 
     def levels(self, name: str, values: Array, context: Context) -> Levels:
-        """Return the levels that lie there already, or the cheapest ones."""
+        """Return the levels that lie there already, or the cheapest ones.
+
+        What the server publishes has no more than 2^bits of them.
+        """
         if step := step_of(values, self.bits):
-            return Levels.of(np.rint(values / step).astype(np.int32), step)
+            found = np.rint(values / step).astype(np.int32)
+            width = int(found.max(initial=0)) - int(found.min(initial=0)) + 1
+            if context.direction == "uplink" or width <= 2**self.bits:
+                return Levels.of(found, step)
         grid = grid_for(values, self.bits, self.share)
         if not grid.step:
             return Levels.zeros(values.shape)

@@ -119,7 +119,8 @@ def _quantile(sizes: Array, share: float) -> float:
 
 def _upward(flat: Array) -> bool:
     """Tell whether most of five figures of the positive weights exceed those of the negative."""
-    above, below = flat[flat > 0], -flat[flat < 0]
+    wide = flat.astype(np.float64, copy=False)
+    above, below = wide[wide > 0], -wide[wide < 0]
     figures = [
         (float(p.max()), float(p.mean()), p.size, float(p.sum()), float(p.std()))
         for p in (above, below)

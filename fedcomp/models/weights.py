@@ -21,12 +21,13 @@ _LISTED = 5
 _log = logging.getLogger(__name__)
 
 
-def read_weights(path: str) -> dict[str, Tensor]:
+def read_weights(path: str, key: str = "model.weights") -> dict[str, Tensor]:
     """Read safetensors (by the suffix) or a torch state dict, also one below `state_dict`.
 
-    The prefix `module.`, which data-parallel training leaves, is taken off; no code is run.
+    The prefix `module.`, which data-parallel training leaves, is taken off; no code is run.  Errors
+    name the setting `key`.
     """
-    file, source = Path(path), f"model.weights={path}"
+    file, source = Path(path), f"{key}={path}"
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
         msg = f"{source}: {file.absolute()} {what}: name a file of safetensors or a state dict"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fedcomp.tensors import Kind
+from fedcomp.codecs.levels import is_hard
+from fedcomp.training.settings import RelevanceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,9 +16,12 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+    from fedcomp.data.base import Samples
     from fedcomp.report.observer import RoundResult, RunStart
     from fedcomp.setup import Setup
     from fedcomp.tensors import Array, Tensors
+
+log = logging.getLogger(__name__)
 
 LAYERS = 6
 IMAGES = 6
@@ -47,52 +52,78 @@ class RelevancePicture:
         self._setup = setup
         self._folder = folder
         self._exact = exact
+        self._rounds = 0
 
     def on_start(self, start: RunStart) -> None:
         """Wait."""
 
     def on_round(self, result: RoundResult) -> None:
-        """Wait."""
+        """Note how far the run is."""
+        self._rounds = result.round
 
     def on_end(self, model: Tensors) -> None:
-        """Draw the final model."""
-        if self._setup.settings.recipe.keeps_background:
-            draw(self._setup, model, self._exact(), self._folder)
+        """Draw the final model of a run that has come to its end; no run fails by that."""
+        settings = self._setup.settings
+        if not settings.recipe.keeps_background or self._rounds < settings.rounds:
+            return
+        chosen = getattr(settings.recipe, "relevance", RelevanceSettings())
+        try:
+            draw(self._setup, model, self._exact(), chosen, self._folder)
+        except (RuntimeError, ValueError, MemoryError, OSError) as error:
+            log.warning("no picture of relevance: %s: %s", type(error).__name__, error)
 
 
-def draw(setup: Setup, model: Tensors, background: Mapping[str, Array], folder: Path) -> None:
+def draw(
+    setup: Setup,
+    model: Tensors,
+    background: Mapping[str, Array],
+    chosen: RelevanceSettings,
+    folder: Path,
+) -> None:
     """Measure relevance on some test samples and draw both pictures in a folder."""
-    import torch
-
     from fedcomp.models.base import load_tensors
-    from fedcomp.training.batches import Batches
-    from fedcomp.training.loop import place
-    from fedcomp.training.relevance import Relevance
-    from fedcomp.training.settings import RelevanceSettings
 
-    dataset, settings = setup.dataset, setup.settings.train
-    module = setup.module
-    load_tensors(module, model)
-    device = place(module, settings)
-    some = dataset.test.take(np.arange(min(_SAMPLES, len(dataset.test))))
-    inputs, targets = next(Batches(some, device, channels_last=False).evaluation())
-    chosen = getattr(setup.settings.recipe, "relevance", RelevanceSettings())
-    relevance = Relevance(module, inputs[:2], chosen)
-    behind = {n: torch.from_numpy(np.array(v)).to(device) for n, v in background.items()}
-    found = relevance.of(module, inputs, targets, dataset.task, behind)
-    weights = {name: value.cpu().numpy() for name, value in found.weights.items()}
-    sizes = {s.name: s.size for s in setup.manifest.specs if s.kind is Kind.WEIGHT}
-    names = sorted(sizes.keys() & weights.keys(), key=lambda name: -sizes[name])[:LAYERS]
+    test = setup.dataset.test
+    some = test.take(np.arange(min(_SAMPLES, len(test))))
+    load_tensors(setup.module, model)
+    behind = {spec.name: background[spec.name] for spec in filter(is_hard, setup.manifest.specs)}
+    weights, heat = measure(setup, some, behind, chosen)
+    largest = sorted(behind.keys() & weights.keys(), key=lambda name: -behind[name].size)[:LAYERS]
     layers = [
-        Weights(name, background[name], model[name], weights[name])
-        for name in model  # from the input to the output
-        if name in names
+        Weights(name, behind[name], model[name], weights[name])
+        for name in behind  # from the input to the output
+        if name in largest
     ]
     if layers:
         draw_layers(layers, folder / "relevance.png")
-    if some.inputs.ndim == 4 and some.inputs.shape[1] in (1, 3):
-        heat = found.inputs[:IMAGES].sum(1).cpu().numpy()
-        draw_images(some.inputs[:IMAGES], heat, folder / "heatmaps.png")
+    if heat.ndim == 4 and heat.shape[1] in (1, 3):
+        draw_images(some.inputs[:IMAGES], heat.sum(1), folder / "heatmaps.png")
+
+
+def measure(
+    setup: Setup, samples: Samples, behind: Mapping[str, Array], chosen: RelevanceSettings
+) -> tuple[Tensors, Array]:
+    """Return the mean relevance of weights, and that of the inputs of the first samples."""
+    import torch
+
+    from fedcomp.training.batches import Batches
+    from fedcomp.training.loop import place
+    from fedcomp.training.relevance import Relevance
+
+    module = setup.module
+    device = place(module, setup.settings.train)
+    whole = {name: torch.from_numpy(np.array(v)).to(device) for name, v in behind.items()}
+    weights: Tensors = {}
+    heat: list[Array] = []
+    relevance: Relevance | None = None
+    for inputs, targets in Batches(samples, device, channels_last=False).evaluation():
+        relevance = relevance or Relevance(module, inputs[:2], chosen)
+        found = relevance.of(module, inputs, targets, setup.dataset.task, whole)
+        for name, value in found.weights.items():
+            share = value.cpu().numpy() * (len(targets) / len(samples))
+            weights[name] = weights[name] + share if name in weights else share
+        heat.append(found.inputs[:IMAGES].cpu().numpy())
+    return weights, np.concatenate(heat)[:IMAGES]
 
 
 def draw_layers(layers: list[Weights], path: Path) -> None:

@@ -46,9 +46,42 @@ def train(
 ) -> float:
     """Train a module in place; return the mean loss over the batches of the last epoch.
 
+    The parameters are those of `training_steps`.
+    """
+    losses = list(
+        training_steps(
+            *(module, samples, settings),
+            task=task,
+            lr=lr,
+            proximal_mu=proximal_mu,
+            rng=rng,
+            before_step=before_step,
+            more=more,
+        )
+    )
+    ends = batch_ends(len(samples), settings.batch_size)
+    return float(torch.stack(losses[-len(ends) - 1 :]).mean())
+
+
+def training_steps(
+    module: nn.Module,
+    samples: Samples,
+    settings: TrainSettings,
+    *,
+    task: str,
+    lr: float,
+    proximal_mu: float,
+    rng: np.random.Generator,
+    before_step: Callable[[], None] | None = None,
+    more: Sequence[nn.Parameter] = (),
+) -> Iterator[Tensor]:
+    """Train a module in place, and yield the loss after each step.
+
+    Between steps the module may be evaluated; `train_mode` is to be called after that.
+
     The proximal term pulls towards the parameters that the module has at the start:
     loss + μ/2·‖w − w₀‖² (Li et al., "Federated Optimization in Heterogeneous Networks",
-    MLSys 2020, arXiv:1812.06127); it is not in the loss that is returned.
+    MLSys 2020, arXiv:1812.06127); it is not in the loss that is yielded.
 
     Parameters
     ----------
@@ -65,14 +98,12 @@ def train(
     optimizer = _optimizer([*parameters, *more], settings, lr)
     loss_of = TASKS[task].loss
     seed_torch(device, int(rng.integers(2**63)))
-    losses: list[Tensor] = []
     ends = batch_ends(len(samples), settings.batch_size)
     steps = settings.steps or settings.epochs * (len(ends) + 1)
     for index in index_batches(len(samples), ends, steps, rng):
         inputs, targets = batches.training(index, rng)
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(module(inputs), targets)
-        losses.append(loss.detach())
         torch.autograd.backward(loss)
         if before_step is not None:
             before_step()
@@ -80,7 +111,7 @@ def train(
             if parameter.grad is not None:
                 parameter.grad.add_((parameter - origin).detach(), alpha=proximal_mu)
         optimizer.step()
-    return float(torch.stack(losses[-len(ends) - 1 :]).mean())
+        yield loss.detach()
 
 
 def evaluate(

@@ -44,7 +44,7 @@ class Relevant(NamedTuple):
     ----------
     measure
         Called before each step with the module, which is quantised then, and the weights behind
-        its levels.
+        its levels; returns the same mapping as long as there is nothing new.
     """
 
     measure: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]]
@@ -73,12 +73,15 @@ class QuantisedSteps(StraightThrough):
         scaled: bool = True,
     ) -> None:
         known = dict(module.named_parameters(remove_duplicate=False))
-        self._names = {known[name]: name for name in layers}
+        self._names: dict[nn.Parameter, list[str]] = {}
+        for name in layers:  # of a weight that two layers share there are two
+            self._names.setdefault(known[name], []).append(name)
         super().__init__(module, self._names)
         self._layers = layers
         self._relevant = relevant
         self._scaled = scaled
         self._relevances: Tensors = {}
+        self._measured: Mapping[str, Tensor] | None = None
 
     def swap(self, parameter: nn.Parameter) -> None:
         """Put Q(w) in the place of w."""
@@ -88,9 +91,11 @@ class QuantisedSteps(StraightThrough):
     def before_step(self) -> None:
         """Measure relevance, put w back, and scale its gradient."""
         if self._relevant is not None:
-            behind = {name: self._whole[parameter] for parameter, name in self._names.items()}
+            behind = {n: self._whole[p] for p, names in self._names.items() for n in names}
             found = self._relevant.measure(self._module, behind)
-            self._relevances = {n: v.detach().cpu().numpy() for n, v in found.items()}
+            if found is not self._measured:
+                self._measured = found
+                self._relevances = {n: v.detach().cpu().numpy() for n, v in found.items()}
         if self._scaled:
             with torch.no_grad():
                 for parameter in self._names:
@@ -101,14 +106,16 @@ class QuantisedSteps(StraightThrough):
     @torch.no_grad()
     def quantised(self) -> Tensors:
         """Return Q(w) of all layers, outside the context."""
-        return {name: self._quantised(parameter) for parameter, name in self._names.items()}
+        made = {parameter: self._quantised(parameter) for parameter in self._names}
+        return {n: made[parameter] for parameter, names in self._names.items() for n in names}
 
     def _quantised(self, parameter: nn.Parameter) -> Array:
-        name = self._names[parameter]
+        name, *others = self._names[parameter]
         grid, gamma, bound = self._layers[name]
         values = finite(name, parameter.detach().cpu().numpy())
         priced = assignment.costs(values, grid, gamma, bound)
-        relevance = self._relevances.get(name)
+        measured = (self._relevances.get(n) for n in (name, *others))
+        relevance = next((found for found in measured if found is not None), None)
         if relevance is None or self._relevant is None:
             levels = assignment.assign(values, priced)
         else:

@@ -186,9 +186,9 @@ class Averaged:
 
     def add(self, found: Mapping[str, Tensor]) -> None:
         """Take the relevances of a pass; the first of a name counts as they are."""
-        for name, value in found.items():
-            before = self.weights.get(name, value)
-            self.weights[name] = value.lerp(before, self._momentum)
+        before = self.weights
+        new = {n: v.lerp(before.get(n, v), self._momentum) for n, v in found.items()}
+        self.weights = {**before, **new}
 
 
 def start(outputs: Tensor, targets: Tensor, task: str, kind: str) -> Tensor:

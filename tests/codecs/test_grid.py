@@ -38,6 +38,13 @@ def test_the_odd_level_goes_where_most_figures_are_larger() -> None:
     assert grid_for(-np.abs(upward), 3)[1:] == (-7, 0)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e20])
+def test_figures_are_taken_in_double(scale: float) -> None:
+    values = (RNG.normal(0.1, size=20_000) * scale).astype(np.float32)
+    assert grid_for(values, 4, 0.999)[1:] == (-7, 8)
+    assert grid_for(RNG.normal(0.1, size=200_000).astype(np.float16), 4)[1:] == (-7, 8)
+
+
 def test_a_tensor_almost_without_values_has_a_grid_of_its_largest() -> None:
     values = np.zeros(10_000)
     values[7] = -0.7

@@ -109,6 +109,38 @@ def test_relevant_weights_keep_their_levels() -> None:
     assert relevance.numpy()[back].mean() > 5 * relevance.numpy()[(found == 0)].mean()
 
 
+def test_two_names_of_one_weight_have_the_same_levels() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = (nn.Linear(3, 3, bias=False) for _ in range(2))
+            self.b.weight = self.a.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.b(self.a(x))
+            return found
+
+    module, relevance = Tied(), torch.rand(3, 3)
+    asked: list[set[str]] = []
+
+    def measure(seen: nn.Module, behind: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        asked.append(set(behind))
+        return {"a.weight": relevance}  # as torch names it
+
+    layers = dict.fromkeys(("b.weight", "a.weight"), Layer(Grid(0.125, -8, 7), 0.3))
+    with QuantisedSteps(module, layers, relevant=Relevant(measure, 0.5)) as steps:
+        module(INPUTS).sum().backward()
+        steps.before_step()
+        found = steps.quantised()
+    assert asked == [{"a.weight", "b.weight"}]
+    assert found.keys() == layers.keys()
+    np.testing.assert_array_equal(found["a.weight"], found["b.weight"])
+    values = module.a.weight.detach().numpy()
+    priced = costs(values, GRID, 0.3)
+    levels = assign_relevant(values, priced, relevance.numpy(), 0.5)
+    np.testing.assert_array_equal(found["b.weight"], levels * np.float32(GRID.step))
+
+
 def test_weights_that_run_away_are_named() -> None:
     module = net()
     with torch.no_grad():

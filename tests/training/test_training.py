@@ -11,7 +11,7 @@ from fedcomp.models.base import load_tensors, read_tensors
 from fedcomp.models.small_cnn import SmallCNN
 from fedcomp.tensors import Tensors, subtract
 from fedcomp.training import loop
-from fedcomp.training.loop import evaluate, pick_device, train
+from fedcomp.training.loop import evaluate, pick_device, train, train_mode, training_steps
 from fedcomp.training.settings import TrainSettings
 from tests.common import equal
 
@@ -164,3 +164,24 @@ def test_batches_of_one_stay_batches_of_one() -> None:
     assert loop.batch_ends(5, 2) == [2]
     assert loop.batch_ends(6, 2) == [2, 4]
     assert loop.batch_ends(1, 4) == []
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_look_between_steps_changes_nothing(optimizer: str) -> None:
+    settings = TrainSettings(optimizer=optimizer, epochs=3, lr=0.01, device="cpu")
+    _, expected = trained(settings, lr=0.01)
+    module = MODEL.seeded((1, 8, 8), 3, 1)
+    steps = training_steps(
+        *(module, samples(), settings),
+        task="classification",
+        lr=0.01,
+        proximal_mu=0.0,
+        rng=np.random.default_rng(3),
+    )
+    losses = []
+    for loss in steps:
+        losses.append(float(loss))
+        evaluate(module, samples(8), settings, task="classification")
+        train_mode(module)
+    assert len(losses) == 3 * 3
+    assert equal(read_tensors(module), expected)
