@@ -65,7 +65,9 @@ class QuantiseSettings:
     patience: Annotated[int, Ge(1)] = 4
     min_delta: Annotated[float, Ge(0)] = 0.001
     intensity: Annotated[float, Ge(0), Le(1)] = 0.1
-    relevance: RelevanceSettings = field(default_factory=lambda: RelevanceSettings(every=1))
+    relevance: RelevanceSettings = field(
+        default_factory=lambda: RelevanceSettings(momentum=0.1, every=1)
+    )
     tolerance: Annotated[float, Ge(0)] = 0.005
     out: Annotated[str, MinLen(1)] | None = None
 

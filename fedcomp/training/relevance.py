@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from fedcomp.training.batches import IGNORED
 from fedcomp.training.relevance_graph import ACTIVATIONS, NORMS, executed
 from fedcomp.training.relevance_rules import (
+    EPSILON,
     Rule,
     alpha2_beta1,
     epsilon,
@@ -28,7 +29,7 @@ from fedcomp.training.relevance_rules import (
     merged,
     operation,
     pass_on,
-    stabilised,
+    standardised,
     z_plus,
 )
 
@@ -54,7 +55,7 @@ class Found(NamedTuple):
     weights
         R_w by the name of a parameter, of those that have two dimensions or more and took part.
     inputs
-        Relevance of each input value.
+        Relevance of each input value, where all of it goes through the net's first layer.
     total
         Relevance that the outputs began with.
     """
@@ -67,9 +68,10 @@ class Found(NamedTuple):
 class Relevance:
     """Relevance of a module's weights, as a copy with other layers finds it.
 
-    Normalisation, sums, pooling and activations are treated as `relevance_rules` says, whatever
-    else the net computes by gradient times input. Gates of squeeze-and-excitation count as
-    constants.
+    Layers, norms and activations that are modules of torch are treated as `relevance_rules` says,
+    whatever else the net computes by gradient times input: so sums, pooling and ReLU conserve
+    relevance; products of two inputs, attention, and activations that are functions do not.  Gates
+    of torchvision's squeeze-and-excitation count as constants, and their weights have none.
 
     Parameters
     ----------
@@ -111,17 +113,20 @@ class Relevance:
     def _canonise(self, example: Tensor, settings: RelevanceSettings) -> None:
         order = executed(self._twin, example)
         norms = order.norms if settings.batch_norm == "merge" else {}
-        first = order.layers[0] if order.layers else None
         for layer in order.layers:
             dense = isinstance(layer, nn.Linear)
             rule = epsilon if dense else _OF_CONVOLUTIONS[settings.composite]
-            rule = flat if layer is first else rule
+            rule = flat if layer is order.first else rule
             _replace(layer, partial(_layer, layer, norms.get(layer), rule))
         for norm in norms.values():
             _replace(norm, nn.Identity().forward)
         for part in self._twin.modules():
             if isinstance(part, (*NORMS, *ACTIVATIONS)) and part not in norms.values():
-                _replace(part, partial(_pass, part, type(part).forward, part in order.early))
+                raw, forward = part in order.early, type(part).forward
+                if forward in (nn.LayerNorm.forward, nn.GroupNorm.forward) and not raw:
+                    _replace(part, partial(standardised, part))
+                else:
+                    _replace(part, partial(_pass, part, forward, raw))
             elif is_gated(part):
                 _replace(part, partial(gate, part))
 
@@ -135,7 +140,8 @@ class Relevance:
     ) -> Found:
         """Return the relevances for a batch with the values that the module has now.
 
-        Nothing of the module changes, and its hooks are not called.
+        Nothing of the module changes.  Hooks before a pass are not called; those after it, which
+        may make the outputs, are, as they were when this was made.
 
         Parameters
         ----------
@@ -143,7 +149,9 @@ class Relevance:
             Parameters that count as w in R_w in the place of the module's own, where that is
             quantised: a weight that became 0 has no other relevance than what it would add.
         """
-        state: dict[str, Tensor] = {name: b.clone() for name, b in module.named_buffers()}
+        state: dict[str, Tensor] = {
+            name: b.clone() for name, b in module.named_buffers(remove_duplicate=False)
+        }
         weights: dict[str, Tensor] = {}
         for name, parameter in module.named_parameters():
             state[name] = value = parameter.detach()
@@ -154,7 +162,8 @@ class Relevance:
             outputs: Tensor = torch.func.functional_call(self._twin, state, (source,))
         relevance = start(outputs.detach(), targets, task, self._start)
         wanted = [source, *weights.values()]
-        of_outputs = relevance / stabilised(outputs.detach())
+        given = outputs.detach()
+        of_outputs = relevance / torch.where(given == 0, EPSILON, given)
         of_inputs, *gradients = torch.autograd.grad(outputs, wanted, of_outputs, allow_unused=True)
         whole = {**weights, **(behind or {})}
         return Found(
@@ -169,7 +178,7 @@ class Relevance:
 
 
 class Averaged:
-    """Relevances of one pass after another, each with a share of those before.
+    """Relevances of one pass after another, each with a share of those before, if it is finite.
 
     Examples
     --------
@@ -187,7 +196,8 @@ class Averaged:
     def add(self, found: Mapping[str, Tensor]) -> None:
         """Take the relevances of a pass; the first of a name counts as they are."""
         before = self.weights
-        new = {n: v.lerp(before.get(n, v), self._momentum) for n, v in found.items()}
+        sound = {n: v for n, v in found.items() if bool(v.isfinite().all())}
+        new = {n: v.lerp(before.get(n, v), self._momentum) for n, v in sound.items()}
         self.weights = {**before, **new}
 
 
@@ -220,13 +230,13 @@ def _layer(
     layer: nn.Module,
     norm: nn.modules.batchnorm._BatchNorm | None,
     rule: Rule,
-    x: Tensor,
+    input: Tensor,  # noqa: A002  as torch's layers name it
     *options: Any,
 ) -> Tensor:
-    return rule(operation(layer, *options), x, *merged(layer, norm))
+    return rule(operation(layer, *options), input, *merged(layer, norm))
 
 
-def _pass(part: nn.Module, forward: Any, raw: bool, x: Tensor) -> Tensor:
+def _pass(part: nn.Module, forward: Any, raw: bool, input: Tensor) -> Tensor:  # noqa: A002
     with torch.no_grad():
-        y: Tensor = forward(part, x)
-    return pass_on(x, y, raw=raw)
+        y: Tensor = forward(part, input)
+    return pass_on(input, y, raw=raw)

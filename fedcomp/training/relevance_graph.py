@@ -35,6 +35,8 @@ class Executed(NamedTuple):
     ----------
     layers
         Linear layers and convolutions, in the order of their first runs.
+    first
+        The first of them, if it runs once and nothing else with weights runs before it.
     norms
         Batch norms by the layer that each can be merged into: it runs right after it, both once,
         and nothing else takes what the layer gives.
@@ -43,6 +45,7 @@ class Executed(NamedTuple):
     """
 
     layers: list[nn.Module]
+    first: nn.Module | None
     norms: dict[nn.Module, BatchNorm]
     early: set[nn.Module]
 
@@ -65,12 +68,17 @@ def executed(net: nn.Module, example: Tensor) -> Executed:
     finally:
         for hook in hooks:
             hook.remove()
-        for parameter, before in trained:
-            parameter.requires_grad_(before)
+        for parameter, trains in trained:
+            parameter.requires_grad_(trains)
     order = dict.fromkeys(part for part, *_ in runs)
     layers = [part for part in order if _is_layer(part)]
-    early = set(list(order)[: list(order).index(layers[0])]) if layers else set()
     times = Counter(part for part, *_ in runs)
+    weights = {id(parameter) for parameter in net.parameters() if parameter.ndim > 1}
+    first, early = None, set[nn.Module]()
+    if layers and times[layers[0]] == 1:
+        before = next(node for part, _, node, _ in runs if part is layers[0])
+        if not _depends(before, weights):
+            first, early = layers[0], set(list(order)[: list(order).index(layers[0])])
     uses = _uses(outputs.grad_fn)
     made = {node: (part, output) for part, output, _, node in runs if _is_layer(part)}
     norms: dict[nn.Module, BatchNorm] = {}
@@ -79,7 +87,7 @@ def executed(net: nn.Module, example: Tensor) -> Executed:
             layer, output = made[node]
             if times[layer] == times[part] == 1 and _fits(layer, output, part):
                 norms[layer] = part
-    return Executed(layers, norms, early)
+    return Executed(layers, first, norms, early)
 
 
 def _is_layer(part: nn.Module) -> bool:
@@ -90,6 +98,21 @@ def _is_layer(part: nn.Module) -> bool:
 def _fits(layer: nn.Module, output: Tensor, norm: BatchNorm) -> bool:
     channels_first = not isinstance(layer, nn.Linear) or output.ndim == 2
     return channels_first and norm.running_mean is not None and norm.running_var is not None
+
+
+def _depends(root: Node | None, weights: set[int]) -> bool:
+    """Tell whether what a node of a graph gives depends on some parameters."""
+    stack, seen = [root], {root}
+    while stack:
+        node = stack.pop()
+        if node is None:
+            continue
+        if id(getattr(node, "variable", None)) in weights:
+            return True
+        new = {following for following, _ in node.next_functions} - seen
+        seen |= new
+        stack += new
+    return False
 
 
 def _uses(root: Node | None) -> Counter[Node]:

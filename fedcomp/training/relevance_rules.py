@@ -6,7 +6,8 @@ With R_j = z_j·G_j at the outputs of a layer, z = W·x + b, its rules are
     z+        G_i = Σ_j (w_ij x_i)⁺/x_i · c_j·G_j,   c = z / (Σ_i (w_ij x_i)⁺ + b_j⁺ + ε)
     α, β      α · that − β · the same of the negative parts, α − β = 1
     flat      R_i = Σ_j z_j·G_j / (inputs of j)
-    pass      R_i = R_j
+    pass      R_i = R_j; lost where x_i is 0, as behind ReLU
+    norms     LayerNorm and GroupNorm are linear with their deviation held: epsilon's rule
 
 and the relevance of its weights is w ⊙ ∂/∂w with r·G, by epsilon's rule, under all of them.  For
 what has no bias and is linear, ReLU, pooling and residual additions plain gradients do already.
@@ -126,6 +127,25 @@ def pass_on(x: Tensor, y: Tensor, *, raw: bool = False) -> Tensor:
         Whether R itself is what arrives, as it is before a flat layer.
     """
     return share(y, (x, None if raw else y / stabilised(x.detach())))
+
+
+def standardised(norm: Any, input: Tensor) -> Tensor:  # noqa: A002  as torch's norms name it
+    """Return what a norm of single samples gives, and share it as if the deviation were constant.
+
+    R / x would explode where x is near 0, as it may be in the sums of a transformer: Ali et al.,
+    "XAI for Transformers: Better Explanations through Conservative Propagation", ICML 2022,
+    arXiv:2202.07304.
+    """
+    x, layer = input, isinstance(norm, nn.LayerNorm)
+    last = -len(norm.normalized_shape) if layer else 0
+    flat = x.flatten(last) if layer else x.reshape(len(x), norm.num_groups, -1)
+    rate = (flat.detach().var(-1, unbiased=False, keepdim=True) + norm.eps).rsqrt()
+    z = ((flat - flat.mean(-1, keepdim=True)) * rate).reshape(x.shape)
+    for number, value in enumerate((norm.weight, norm.bias)):
+        if value is not None:
+            fixed = value.detach() if layer else value.detach().reshape(-1, *[1] * (x.ndim - 2))
+            z = z + fixed if number else z * fixed
+    return share(z, (z, _ratio(z.detach())))
 
 
 def _ratio(z: Tensor) -> Tensor:

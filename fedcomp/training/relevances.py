@@ -1,4 +1,8 @@
-"""Relevance of a net's weights, again and again while it is trained, on mini-batches of its own."""
+"""Relevance of a net's weights, again and again while it is trained, on mini-batches of its own.
+
+In the published code of ECQ^x these are those of the training steps, and momentum starts anew in
+each epoch.
+"""
 
 from __future__ import annotations
 

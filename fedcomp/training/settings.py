@@ -150,10 +150,11 @@ class RelevanceSettings:
     ----------
     composite
         The rules of layers: `flat` for the first; `epsilon` for linear layers; z+ (`plus`),
-        α = 2 and β = 1 (`alpha2_beta1`) or epsilon too for convolutions.
+        α = 2 and β = 1 (`alpha2_beta1`) or epsilon too for convolutions.  The published code calls
+        them `…_bn_pass`; its composites that treat batch norm by z+ are not here.
     batch_norm
         `merge` takes batch norm into the layer before it where nothing else sees what that layer
-        gives; `pass` hands relevance through, as all other norms do.
+        gives; `pass` hands relevance through.
     start
         What the outputs of the true classes begin with: their `logit`, one, or their
         `probability`; divided by the number of samples, or pixels.

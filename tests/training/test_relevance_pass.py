@@ -12,7 +12,8 @@ from torchvision.ops import SqueezeExcitation
 from fedcomp.models.base import read_tensors
 from fedcomp.models.scaling import attach_scales
 from fedcomp.training.clustered import ClusteredSteps
-from fedcomp.training.relevance import Found, Relevance
+from fedcomp.training.relevance import Averaged, Found, Relevance
+from fedcomp.training.relevance_rules import standardised
 from fedcomp.training.settings import RelevanceSettings
 from tests.common import equal
 
@@ -47,6 +48,83 @@ def passed(module: nn.Module, settings: RelevanceSettings = DEFAULT) -> Found:
     inputs, targets = images()
     relevance = Relevance(module, inputs[:1], settings)
     return relevance.of(module, inputs, targets, "classification")
+
+
+def test_weights_behind_those_of_a_quantised_net_count_in_their_place() -> None:
+    net, (inputs, targets) = norms(), images()
+    relevance = Relevance(net, inputs[:1], DEFAULT)
+    behind = {name: p.detach() + 0.1 for name, p in net.named_parameters()}
+    own, other = (
+        relevance.of(net, inputs, targets, "classification", whole) for whole in (None, behind)
+    )
+    torch.testing.assert_close(own.inputs, other.inputs)
+    for name, value in own.weights.items():
+        expected = value / net.get_parameter(name).detach() * behind[name]
+        torch.testing.assert_close(other.weights[name], expected)
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm((6, 4, 4)), nn.GroupNorm(3, 6), nn.LayerNorm(4)])
+def test_norms_of_single_samples_give_what_they_get(norm: nn.LayerNorm | nn.GroupNorm) -> None:
+    torch.manual_seed(2)
+    norm = norm.double()
+    nn.init.uniform_(norm.weight, 0.5, 1.5)
+    x = torch.randn(2, 6, 4, 4, dtype=torch.float64).requires_grad_()
+    y = standardised(norm, x)
+    torch.testing.assert_close(y, norm(x))
+    relevance = torch.rand_like(y)
+    (pseudo,) = torch.autograd.grad(y, x, relevance / y.detach())
+    torch.testing.assert_close((pseudo * x).sum(), relevance.sum(), rtol=1e-2, atol=0)
+
+
+def test_small_sums_before_a_layer_norm_do_not_explode() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(192, 16, bias=False), nn.Linear(16, 16, bias=False)
+            self.norm, self.last = nn.LayerNorm(16), nn.Linear(16, 4, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.one(x.flatten(1))
+            x = x - x.detach().round(decimals=4) + 1e-7 * self.two(x)  # close to 0
+            found: torch.Tensor = self.last(self.norm(x))
+            return found
+
+    torch.manual_seed(3)
+    found = passed(Block(), replace(DEFAULT, composite="epsilon_flat"))
+    assert max(float(value.abs().max()) for value in found.weights.values()) < 10
+
+
+@pytest.mark.parametrize("kind", ["shared", "hidden"])
+def test_only_what_comes_first_is_flat(kind: str) -> None:
+    """A first layer that runs twice, or behind one that is not known, keeps its own rule."""
+
+    class Own(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self._conv_forward(x, self.weight, self.bias)
+            return found
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = (nn.Conv2d if kind == "shared" else Own)(3, 3, 3, padding=1, bias=False)
+            self.head = nn.Linear(192, 4, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.stem(x).relu()
+            x = self.stem(x).relu() if kind == "shared" else x
+            found: torch.Tensor = self.head(x.flatten(1))
+            return found
+
+    torch.manual_seed(4)
+    net, (inputs, targets) = Net(), images()
+    found = passed(net, replace(DEFAULT, composite="epsilon_flat"))
+    inputs.requires_grad_()
+    scores = net(inputs).gather(1, targets[:, None]).sum() / len(targets)
+    names = ("stem.weight", "head.weight")
+    slopes = torch.autograd.grad(scores, [net.get_parameter(name) for name in names])
+    for name, slope in zip(names, slopes, strict=True):
+        expected = slope * net.get_parameter(name).detach()
+        torch.testing.assert_close(found.weights[name], expected, rtol=1e-3, atol=2e-5)
 
 
 def test_merged_norms_are_the_layer_that_computes_the_same() -> None:
@@ -192,3 +270,26 @@ def test_gates_count_as_constants() -> None:
     values = list(found.weights.values())
     for value, wanted in zip(values, expected.weights.values(), strict=True):
         assert torch.equal(value, wanted)
+
+
+def test_an_overflow_is_left_out() -> None:
+    averaged = Averaged(0.5)
+    for value in (1.0, torch.inf, 3.0):
+        averaged.add({"weight": torch.tensor([value])})
+    assert averaged.weights["weight"].item() == 2
+
+
+def test_layers_may_be_called_by_keyword_and_buffers_shared() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(192, 8), nn.Linear(8, 4)
+            for part in (self.one, self.two):
+                part.register_buffer("scale", torch.ones(1))
+            self.two.scale = self.one.scale
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.two(input=self.one(input=x.flatten(1)) * self.two.scale)
+            return found
+
+    assert passed(Net()).weights.keys() == {"one.weight", "two.weight"}
