@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.numpy import save_file
 
+from fedcomp.codecs.levels import is_hard
 from fedcomp.config import as_yaml
 from fedcomp.errors import ConfigError
 from fedcomp.quantise.report import figures
 from fedcomp.quantise.stream import read, write
+from fedcomp.report.relevance import Net, draw
 from fedcomp.report.runfolder import versions
 from fedcomp.tensors import contiguous
 
@@ -84,6 +86,11 @@ def run(
         text = json.dumps(found, indent=2) + "\n"
         (place / "quantise.json").write_text(text, encoding="utf-8")
         (place / "config.yaml").write_text(as_yaml(own), encoding="utf-8")
+        weights = {
+            spec.name: case.model[spec.name] for spec in filter(is_hard, case.manifest.specs)
+        }
+        net = Net(case.module, case.task, case.loop, settings.relevance)
+        draw(net, case.test, decoded, weights, place)
     return found
 
 

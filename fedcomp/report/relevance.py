@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from torch import nn
 
     from fedcomp.data.base import Samples
     from fedcomp.report.observer import RoundResult, RunStart
     from fedcomp.setup import Setup
     from fedcomp.tensors import Array, Tensors
+    from fedcomp.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
@@ -66,28 +68,46 @@ class RelevancePicture:
         settings = self._setup.settings
         if not settings.recipe.keeps_background or self._rounds < settings.rounds:
             return
-        chosen = getattr(settings.recipe, "relevance", RelevanceSettings())
-        try:
-            draw(self._setup, model, self._exact(), chosen, self._folder)
-        except (RuntimeError, ValueError, MemoryError, OSError) as error:
-            log.warning("no picture of relevance: %s: %s", type(error).__name__, error)
+        dataset, chosen = self._setup.dataset, getattr(settings.recipe, "relevance", None)
+        specs = filter(is_hard, self._setup.manifest.specs)
+        behind = {spec.name: self._exact()[spec.name] for spec in specs}
+        net = Net(self._setup.module, dataset.task, settings.train, chosen or RelevanceSettings())
+        draw(net, dataset.test, model, behind, self._folder)
+
+
+class Net(NamedTuple):
+    """A module, what it is for, where it runs, and how its relevance is measured."""
+
+    module: nn.Module
+    task: str
+    settings: TrainSettings
+    relevance: RelevanceSettings
 
 
 def draw(
-    setup: Setup,
-    model: Tensors,
-    background: Mapping[str, Array],
-    chosen: RelevanceSettings,
-    folder: Path,
+    net: Net, test: Samples, model: Tensors, behind: Mapping[str, Array], folder: Path
 ) -> None:
-    """Measure relevance on some test samples and draw both pictures in a folder."""
+    """Measure relevance on some samples and draw both pictures in a folder; a failure is logged.
+
+    Parameters
+    ----------
+    behind
+        The weights behind those of the model that are quantised.
+    """
+    try:
+        _draw(net, test, model, behind, folder)
+    except (RuntimeError, ValueError, MemoryError, OSError) as error:
+        log.warning("no picture of relevance: %s: %s", type(error).__name__, error)
+
+
+def _draw(
+    net: Net, test: Samples, model: Tensors, behind: Mapping[str, Array], folder: Path
+) -> None:
     from fedcomp.models.base import load_tensors
 
-    test = setup.dataset.test
     some = test.take(np.arange(min(_SAMPLES, len(test))))
-    load_tensors(setup.module, model)
-    behind = {spec.name: background[spec.name] for spec in filter(is_hard, setup.manifest.specs)}
-    weights, heat = measure(setup, some, behind, chosen)
+    load_tensors(net.module, model)
+    weights, heat = measure(net, some, behind)
     largest = sorted(behind.keys() & weights.keys(), key=lambda name: -behind[name].size)[:LAYERS]
     layers = [
         Weights(name, behind[name], model[name], weights[name])
@@ -100,9 +120,7 @@ def draw(
         draw_images(some.inputs[:IMAGES], heat.sum(1), folder / "heatmaps.png")
 
 
-def measure(
-    setup: Setup, samples: Samples, behind: Mapping[str, Array], chosen: RelevanceSettings
-) -> tuple[Tensors, Array]:
+def measure(net: Net, samples: Samples, behind: Mapping[str, Array]) -> tuple[Tensors, Array]:
     """Return the mean relevance of weights, and that of the inputs of the first samples."""
     import torch
 
@@ -110,15 +128,14 @@ def measure(
     from fedcomp.training.loop import place
     from fedcomp.training.relevance import Relevance
 
-    module = setup.module
-    device = place(module, setup.settings.train)
+    device = place(net.module, net.settings)
     whole = {name: torch.from_numpy(np.array(v)).to(device) for name, v in behind.items()}
     weights: Tensors = {}
     heat: list[Array] = []
     relevance: Relevance | None = None
     for inputs, targets in Batches(samples, device, channels_last=False).evaluation():
-        relevance = relevance or Relevance(module, inputs[:2], chosen)
-        found = relevance.of(module, inputs, targets, setup.dataset.task, whole)
+        relevance = relevance or Relevance(net.module, inputs[:2], net.relevance)
+        found = relevance.of(net.module, inputs, targets, net.task, whole)
         for name, value in found.weights.items():
             share = value.cpu().numpy() * (len(targets) / len(samples))
             weights[name] = weights[name] + share if name in weights else share

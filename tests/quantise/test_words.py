@@ -120,7 +120,8 @@ def test_the_command_takes_a_state_dict_and_leaves_its_folder(
     (folder,) = tmp_path.glob("outputs/quantise/*/*")
     assert folder.name.endswith("-nearest-digits")
     assert {path.name for path in folder.iterdir()} == {
-        "model.nnc", "model.safetensors", "quantise.json", "config.yaml",
+        *("model.nnc", "model.safetensors", "quantise.json", "config.yaml"),
+        *("relevance.png", "heatmaps.png"),
     }  # fmt: skip
     assert len(list(folder.parent.iterdir())) == 1
     found = json.loads((folder / "quantise.json").read_text())
