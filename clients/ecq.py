@@ -117,7 +117,8 @@ def layers(work: Work) -> dict[str, Layer]:
     ours = [found for found in both if isinstance(found, codec.Ecq)] or [codec.Ecq()]
     down, up = ours[0], ours[-1]
     found: dict[str, Layer] = {}
-    came = work.link.received_symbols or {}
+    on_grid = isinstance(session.downlink.at(context), codec.Ecq) and down.mode == "absolute"
+    came = (work.link.received_symbols or {}) if on_grid else {}
     for spec in filter(is_hard, session.manifest.specs):
         values, symbol = work.link.received[spec.name], came.get(spec.name)
         step = symbol.step if isinstance(symbol, Levels) else 0.0

@@ -10,7 +10,7 @@ from matplotlib import image
 from safetensors.numpy import load_file
 
 from clients.ecq import Ecq, layers
-from fedcomp.codecs.grid import step_of
+from fedcomp.codecs.grid import grid_for, step_of
 from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError
 from fedcomp.link.update import Update
@@ -20,7 +20,7 @@ from fedcomp.report.relevance import RelevancePicture
 from fedcomp.settings import parse
 from fedcomp.setup import Setup
 from fedcomp.tensors import Tensors
-from fedcomp.training.quantised import QuantisedSteps
+from fedcomp.training.quantised import Layer, QuantisedSteps
 from tests.common import QUICK, equal, read_csv, read_summary, run_inline
 from tests.data.test_folder import folder_of
 
@@ -161,6 +161,26 @@ def test_another_codec_may_carry_what_is_trained(tmp_path: Path, up: str) -> Non
     words = ("method=ecqx", f"codec@uplink={up}", "codec@downlink=none", "rounds=1")
     run = run_inline(tmp_path, *words, quick=RUN)
     assert read_summary(run)["failures"] == 0
+
+
+@pytest.mark.parametrize("down", ["codec@downlink=uniform", "downlink.mode=delta"])
+def test_a_model_on_no_grid_gets_one_that_spans_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, down: str
+) -> None:
+    """The steps of a downlink of differences say nothing of the model."""
+    seen: list[tuple[Tensors, dict[str, Layer]]] = []
+    made = layers
+
+    def noted(work: Work) -> dict[str, Layer]:
+        seen.append((dict(work.link.received), made(work)))
+        return seen[-1][1]
+
+    monkeypatch.setattr("clients.ecq.layers", noted)
+    run_inline(tmp_path, "method=ecq", down, quick=RUN)
+    assert len(seen) == 16
+    for received, found in seen:
+        for name in WEIGHTS:
+            assert found[name].grid.step == grid_for(received[name], 4, 0.999).step
 
 
 def test_predictions_leave_the_run_as_it_is_and_spare_bytes(tmp_path: Path) -> None:
