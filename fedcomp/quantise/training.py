@@ -1,7 +1,8 @@
 """Levels of few bits, with or without training, as ECQ and ECQ^x choose them.
 
 The grid of each weight tensor is that of the checkpoint, and stays.  The best of all epochs by the
-validation metric is kept, the model before the first one among them.
+validation metric is kept, the model before the first one among them; ECQ^x has its relevance from
+some passes through the checkpoint.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fedcomp.models.base import load_tensors, read_tensors
 from fedcomp.quantise.stream import Coded, complete, on_grid
 from fedcomp.training.loop import batch_ends, place, train_mode, training_steps
 from fedcomp.training.quantised import Layer, QuantisedSteps, Relevant
+from fedcomp.training.relevances import Relevances
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from fedcomp.quantise.case import Case
     from fedcomp.quantise.settings import QuantiseSettings
     from fedcomp.tensors import Manifest, Tensors
+
+
+PASSES_BEFORE = 16
+"""Mini-batches whose mean relevance counts before the first step."""
 
 
 class Epoch(NamedTuple):
@@ -55,8 +61,11 @@ def train_levels(
     for name, parameter in case.module.named_parameters(remove_duplicate=False):
         if is_hard(case.manifest.by_name[name]) and name not in layers:
             parameter.requires_grad_(False)  # zeros, and there is no level for anything else
-    relevant = _relevant(case, settings) if settings.passes else None
+    relevances = _relevances(case, settings) if settings.quantiser == "ecqx" else None
+    relevant = Relevant(relevances.next, settings.intensity) if relevances else None
     steps = QuantisedSteps(case.module, layers, relevant=relevant, scaled=settings.scaled)
+    if relevances:
+        steps.spare(relevances.mean(case.module, PASSES_BEFORE))
     history: list[Epoch] = []
 
     def validated(epoch: int, loss: float | None) -> Tensors:
@@ -99,17 +108,12 @@ def layers_of(model: Tensors, manifest: Manifest, settings: QuantiseSettings) ->
     }
 
 
-def _relevant(case: Case, settings: QuantiseSettings) -> Relevant | None:
-    if settings.quantiser != "ecqx":
-        return None
-    from fedcomp.training.relevances import Relevances
-
-    found = Relevances(
+def _relevances(case: Case, settings: QuantiseSettings) -> Relevances:
+    return Relevances(
         *(case.module, case.train, settings.relevance, case.loop),
         task=case.task,
         rng=seeds.generator(case.seed, "relevance"),
     )
-    return Relevant(found.next, settings.intensity)
 
 
 def _epochs(

@@ -95,13 +95,17 @@ class QuantisedSteps(StraightThrough):
             found = self._relevant.measure(self._module, behind)
             if found is not self._measured:
                 self._measured = found
-                self._relevances = {n: v.detach().cpu().numpy() for n, v in found.items()}
+                self.spare(found)
         if self._scaled:
             with torch.no_grad():
                 for parameter in self._names:
                     if parameter.grad is not None and self._swapped:
                         parameter.grad.mul_(torch.where(parameter == 0, 1, parameter.abs()))
         super().before_step()
+
+    def spare(self, relevances: Mapping[str, Tensor]) -> None:
+        """Choose levels by these relevances from now on."""
+        self._relevances = {n: v.detach().cpu().numpy() for n, v in relevances.items()}
 
     @torch.no_grad()
     def quantised(self) -> Tensors:

@@ -57,6 +57,14 @@ class Relevances:
         self._relevance: Relevance | None = None
         self._calls = 0
 
+    def mean(self, module: nn.Module, count: int) -> Mapping[str, Tensor]:
+        """Return the mean of so many passes through a module as it is."""
+        total: dict[str, Tensor] = {}
+        for _ in range(count):
+            for name, value in self._pass(module, {}).items():
+                total[name] = total[name] + value / count if name in total else value / count
+        return total
+
     def next(self, module: nn.Module, behind: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the relevances by parameter, new ones at the first and every so many-th call.
 
@@ -66,10 +74,12 @@ class Relevances:
             The weights behind those of a quantised module, see `Relevance.of`.
         """
         if self._calls % self._settings.every == 0:
-            inputs, targets = self._batches.training(next(self._order), self._rng)
-            if self._relevance is None:
-                self._relevance = Relevance(module, inputs[:2], self._settings)
-            found = self._relevance.of(module, inputs, targets, self._task, behind)
-            self._averaged.add(found.weights)
+            self._averaged.add(self._pass(module, behind))
         self._calls += 1
         return self._averaged.weights
+
+    def _pass(self, module: nn.Module, behind: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        inputs, targets = self._batches.training(next(self._order), self._rng)
+        if self._relevance is None:
+            self._relevance = Relevance(module, inputs[:2], self._settings)
+        return self._relevance.of(module, inputs, targets, self._task, behind).weights

@@ -136,8 +136,8 @@ def test_relevance_changes_levels_the_same_way_each_time(quantise: Run) -> None:
     spared, again = (
         quantise("small_cnn", out, quantiser="ecqx", **settings) for out in ("ecqx", "again")
     )
-    assert plain["epochs"][0] == spared["epochs"][0]  # nothing is relevant before the first step
-    assert plain["epochs"][1]["zeros"] != spared["epochs"][1]["zeros"]
+    for at in range(2):  # before the first step, too
+        assert plain["epochs"][at] != spared["epochs"][at]
     assert spared["after"]["test"]["accuracy"] > spared["before"]["test"]["accuracy"] - 0.03
     assert again["epochs"] == spared["epochs"]
     assert Path("again/model.nnc").read_bytes() == Path("ecqx/model.nnc").read_bytes()

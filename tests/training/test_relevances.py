@@ -68,3 +68,14 @@ def test_batches_are_those_of_the_generator() -> None:
     assert all(map(torch.equal, once, again))
     assert not any(map(torch.equal, once, once[1:]))
     assert not torch.equal(once[0], other[0])
+
+
+def test_the_mean_of_some_passes() -> None:
+    module, data = net(), samples(4)  # each batch is all of the data
+    rng = np.random.default_rng(3)
+    settings = RelevanceSettings()
+    found = Relevances(module, data, settings, BATCHES, task="classification", rng=rng)
+    given = torch.from_numpy(data.inputs), torch.from_numpy(data.targets)
+    expected = Relevance(module, given[0], settings).of(module, *given, "classification").weights
+    for name, value in found.mean(module, 3).items():
+        assert torch.allclose(value, expected[name], rtol=1e-4, atol=1e-6)
