@@ -187,7 +187,7 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
             with Progress(setup.settings, console) as progress:
                 hooks = Hooks([progress])
                 job = Job(config, secrets.token_hex(8), folder)
-                with _interrupting(hooks):
+                with interrupting(hooks):
                     job.settings.engine.run(job, setup, hooks)
         except (KeyboardInterrupt, RunInterrupted):
             console.print("interrupted")
@@ -203,7 +203,7 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
 
 
 @contextmanager
-def _interrupting(hooks: Hooks) -> Iterator[None]:
+def interrupting(hooks: Hooks) -> Iterator[None]:
     """Let Ctrl-C also set `hooks.stop`.
 
     Raised in a destructor or in the callback of a weak reference, an exception is printed and goes

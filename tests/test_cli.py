@@ -175,7 +175,7 @@ def test_an_interrupt_that_python_loses_still_ends_the_run(
     hooks = Hooks()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with cli._interrupting(hooks):
+        with cli.interrupting(hooks):
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
             assert hooks.stop.is_set()
@@ -188,7 +188,7 @@ def test_an_interrupt_that_python_loses_still_ends_the_run(
             assert hooks.stop.is_set()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with cli._interrupting(Hooks()):
+        with cli.interrupting(Hooks()):
             signal.raise_signal(signal.SIGINT)  # still ignored
     finally:
         signal.signal(signal.SIGINT, before)

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
-from fedcomp.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, _interrupting
+from fedcomp.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, interrupting
 from fedcomp.errors import ConfigError, FedcompError, suggest
 from fedcomp.quantise.settings import QuantiseSettings
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     hooks = Hooks()
     code = 0
     try:
-        with _interrupting(hooks):
+        with interrupting(hooks):
             _dispatch(given, hooks)
     except ConfigError as error:
         for problem in error.problems:
