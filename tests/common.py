@@ -20,6 +20,7 @@ import pytest
 from fedcomp.codecs.base import Codec, Context
 from fedcomp.config import compose_config
 from fedcomp.errors import BitstreamError
+from fedcomp.methods import Answer, Recipe, Work
 from fedcomp.runtime import Hooks
 from fedcomp.settings import Job
 from fedcomp.setup import Setup
@@ -74,6 +75,20 @@ def interrupt(folder: Path, *arguments: str) -> str:
     assert time.monotonic() - began < 5
     assert (process.returncode, stderr) == (130, ""), f"{process.returncode}: {stderr}"
     return stdout
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, recipe: type[Recipe]) -> list[tuple[Work, Answer]]:
+    """Note what each client of a recipe is given and answers."""
+    seen: list[tuple[Work, Answer]] = []
+    fit = recipe.fit
+
+    def noted(self: Recipe, work: Work) -> Answer:
+        made = fit(self, work)
+        seen.append((work, made))
+        return made
+
+    monkeypatch.setattr(recipe, "fit", noted)
+    return seen
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -21,26 +21,12 @@ from fedcomp.settings import parse
 from fedcomp.setup import Setup
 from fedcomp.tensors import Tensors
 from fedcomp.training.quantised import Layer, QuantisedSteps
-from tests.common import QUICK, equal, read_csv, read_summary, run_inline
+from tests.common import QUICK, equal, read_csv, read_summary, run_inline, spied
 from tests.data.test_folder import folder_of
 
 RUN = (*QUICK[1:], "rounds=4", "train.steps=6")
 WEIGHTS = ("1.weight", "3.weight")
 METHODS = ("ecq", "ecqx")
-
-
-def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Work, Answer]]:
-    """Note what each client is given and answers."""
-    seen: list[tuple[Work, Answer]] = []
-    fit = Ecq.fit
-
-    def noted(self: Ecq, work: Work) -> Answer:
-        made = fit(self, work)
-        seen.append((work, made))
-        return made
-
-    monkeypatch.setattr(Ecq, "fit", noted)
-    return seen
 
 
 def target_of(answer: Answer) -> Tensors:
@@ -53,7 +39,7 @@ def target_of(answer: Answer) -> Tensors:
 def test_every_transfer_has_levels_of_so_few_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, clients: int, bits: int
 ) -> None:
-    seen = spied(monkeypatch)
+    seen = spied(monkeypatch, Ecq)
     words = (f"uplink.bits={bits}", f"downlink.bits={bits}", "link.verify=true")
     words += (f"clients={clients}",)
     run = run_inline(tmp_path, f"method={method}", *words, quick=RUN)
@@ -83,7 +69,7 @@ def test_a_client_goes_on_where_its_background_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     """One client: what it starts from is what it had, and what the server made of what it sent."""
-    seen = spied(monkeypatch)
+    seen = spied(monkeypatch, Ecq)
     starts: list[Tensors] = []
     made = layers
 

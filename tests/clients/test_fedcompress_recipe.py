@@ -14,14 +14,13 @@ from clients.fedcompress import FedCompress
 from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError
 from fedcomp.link.client import ClientLink
-from fedcomp.methods import Answer, Work
 from fedcomp.settings import parse
 from fedcomp.setup import Setup
 from fedcomp.tensors import Tensors
 from fedcomp.training import loop
 from fedcomp.training.representation import effective_rank
 from fedcomp.training.score import total
-from tests.common import QUICK, equal, read_csv, read_summary, run_inline
+from tests.common import QUICK, equal, read_csv, read_summary, run_inline, spied
 
 RUN = (*QUICK[1:], "rounds=6", "train.steps=4", "method=fedcompress")
 SHORT = (
@@ -45,24 +44,10 @@ def distinct(model: Tensors) -> list[int]:
     return [len(np.unique(model[name])) for name in WEIGHTS]
 
 
-def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Work, Answer]]:
-    """Note what each client is given and answers."""
-    seen: list[tuple[Work, Answer]] = []
-    fit = FedCompress.fit
-
-    def noted(self: FedCompress, work: Work) -> Answer:
-        made = fit(self, work)
-        seen.append((work, made))
-        return made
-
-    monkeypatch.setattr(FedCompress, "fit", noted)
-    return seen
-
-
 def test_every_transfer_has_at_most_so_many_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = spied(monkeypatch)
+    seen = spied(monkeypatch, FedCompress)
     received: list[Tensors] = []
     opened = ClientLink.open
 
@@ -115,7 +100,7 @@ def test_without_self_compression_the_average_is_sent(tmp_path: Path) -> None:
 def test_the_score_is_that_of_all_embeddings(
     score: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = spied(monkeypatch)
+    seen = spied(monkeypatch, FedCompress)
     run = run_in(tmp_path, *SHORT, f"recipe.score={score}", "rounds=2")
     for row in read_csv(run / "rounds.csv")[1:]:
         sides = [answer.side for work, answer in seen if work.round == int(row["round"])]
@@ -144,7 +129,7 @@ def test_both_ways_to_send_the_score_give_one_run(tmp_path: Path) -> None:
 def test_paper_bytes_are_those_of_deflated_floats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = spied(monkeypatch)
+    seen = spied(monkeypatch, FedCompress)
     run = run_in(tmp_path, *SHORT, "rounds=1", "downlink.others=fp32")
 
     def size(tensors: Tensors) -> int:
