@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import sys
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
+    from fedcomp.resume import Start
     from fedcomp.runtime import Hooks
     from fedcomp.setup import Setup
 
@@ -36,6 +38,7 @@ fedcomp {version} – federated learning with every byte compressed, both ways, 
   fedcomp -m KEY=V1,V2 … [KEY=VALUE …]
                                 a sweep: a run for every combination, one after the other, each in
                                 a folder below outputs/sweeps/; what has finished is not run again
+  fedcomp resume=FOLDER         go on with a run where it was cut off, however that happened
   fedcomp --cfg [KEY=VALUE …]   print the composed configuration and stop
   fedcomp-report FOLDER …       compare finished and unfinished runs
 
@@ -81,7 +84,11 @@ def _leave(code: int) -> None:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    from rich.console import Console
+
+    from fedcomp import resume
     from fedcomp.config import as_yaml, compose_config, group_choices, run_hydra
+    from fedcomp.report.summary import closing, is_finished
 
     flags = [word for word in arguments if word.startswith("-")]
     overrides = [word for word in arguments if not word.startswith("-")]
@@ -100,11 +107,25 @@ def _dispatch(arguments: list[str]) -> int:
     if several and "--cfg" in flags:
         raise ConfigError(f"--cfg {several[0]}: a sweep has many configurations; leave one out")
     _check_packages()
+    given, words = resume.split(overrides)
     if several:
         from fedcomp.sweep import sweep
 
-        return EXIT_FAILED if sweep(overrides) else 0
-    config = compose_config(overrides)
+        if given:
+            msg = f"resume={given}: a sweep goes on by itself when it is given again; leave it out"
+            raise ConfigError(msg)
+        return EXIT_FAILED if sweep(words) else 0
+    start, folder = resume.Start(secrets.token_hex(8)), Path(given) if given else None
+    if folder is not None:
+        start = resume.Start.read(folder)
+        words = start.merged(words)
+    config = compose_config(words)
+    if folder is not None:
+        start.check(config)
+        if is_finished(folder, config["rounds"]):
+            print(f"{folder}: the run has finished")
+            Console().print(closing(folder))
+            return 0
     if "--cfg" in flags:
         print(as_yaml(config), end="")
         return 0
@@ -114,7 +135,12 @@ def _dispatch(arguments: list[str]) -> int:
     with logging_to(None, verbose=False), _decoding_shown():
         setup = prepare(config)
     outcome: list[int] = []
-    run_hydra(overrides, lambda config, folder: outcome.append(run(config, folder, setup)))
+
+    def task(config: dict[str, Any], place: str) -> None:
+        began = resume.Start(start.run_id, words, config)
+        outcome.append(run(began, Path(place), setup, resumed=folder is not None))
+
+    run_hydra(words, task, folder)
     return outcome[0] if outcome else EXIT_FAILED
 
 
@@ -150,10 +176,27 @@ def prepare(config: dict[str, Any]) -> Setup:
     return setup
 
 
-def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
-    """Run one composed configuration in a folder; return the exit code."""
-    import secrets
+def run(start: Start, place: Path, setup: Setup, *, resumed: bool) -> int:
+    """Run a job in a folder, alone, from where it is; return the exit code."""
+    from fedcomp.resume import alone, holds_run
 
+    shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+    if holds_run(place) and not resumed:
+        print(
+            f"fedcomp: hydra.run.dir={shown}: holds a run already; name another folder, or go on"
+            f" with it by fedcomp resume={shown}",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
+    with alone(place):
+        start.write(place)
+        code = _run(start, place, shown, setup)
+    if code and (place / "checkpoint").is_dir():
+        print(f"fedcomp resume={shown} goes on with it")
+    return code
+
+
+def _run(start: Start, place: Path, shown: Path, setup: Setup) -> int:
     from rich.console import Console
 
     from fedcomp.engines.logs import logging_to
@@ -164,14 +207,6 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
     from fedcomp.settings import Job
 
     console, errors = Console(), Console(stderr=True)
-    place = Path(folder)
-    shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
-    if (place / "summary.json").exists():
-        print(
-            f"fedcomp: hydra.run.dir={shown}: holds a run already; name another folder",
-            file=sys.stderr,
-        )
-        return EXIT_USAGE
     code = 0
     parts, names = (setup.dataset.train, setup.partition), setup.dataset.names
     console.print(partition.table(*parts, names))
@@ -180,13 +215,13 @@ def run(config: dict[str, Any], folder: str, setup: Setup) -> int:
         text = f"{len(skipped)} samples are left out (dataset.skip_corrupt), see run.log:\n{first}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     partition.draw(*parts, place / "partition.png", names)
-    with logging_to(place / "run.log", verbose=config["verbose"]):
+    with logging_to(place / "run.log", verbose=setup.settings.verbose):
         for line in skipped:
             log.warning("left out: %s", line)
         try:
             with Progress(setup.settings, console) as progress:
                 hooks = Hooks([progress])
-                job = Job(config, secrets.token_hex(8), folder)
+                job = Job(start.config, start.run_id, str(place))
                 with interrupting(hooks):
                     job.settings.engine.run(job, setup, hooks)
         except (KeyboardInterrupt, RunInterrupted):

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedcomp.errors import ConfigError, DataError, suggest
+from fedcomp.files import replace_text
 from fedcomp.settings import parse
 
 if TYPE_CHECKING:
@@ -132,13 +133,21 @@ def _container(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}  # type: ignore[union-attr]
 
 
-def as_yaml(config: dict[str, Any]) -> str:
+def as_yaml(config: dict[str, Any] | list[str]) -> str:
     """Return a configuration as it would be written in a file."""
     return OmegaConf.to_yaml(OmegaConf.create(config))
 
 
-def run_hydra(arguments: list[str], task: Callable[[dict[str, Any], str], None]) -> None:
-    """Let Hydra make the run folder and call `task` with the configuration and that folder."""
+def run_hydra(
+    words: list[str], task: Callable[[dict[str, Any], str], None], folder: Path | None = None
+) -> None:
+    """Let Hydra make the run folder and call `task` with the configuration and that folder.
+
+    Parameters
+    ----------
+    folder
+        A run folder that is there already; then `.hydra` in it is written anew, and at once.
+    """
     import os
     import sys
 
@@ -147,11 +156,19 @@ def run_hydra(arguments: list[str], task: Callable[[dict[str, Any], str], None])
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def main(config: DictConfig) -> None:
-        task(_container(config), HydraConfig.get().runtime.output_dir)
+        place = HydraConfig.get().runtime.output_dir
+        if folder is not None:
+            stored = Path(place) / ".hydra"
+            stored.mkdir(exist_ok=True)
+            replace_text(stored / "config.yaml", OmegaConf.to_yaml(config))
+            given = [word for word in words if not word.startswith("hydra.")]
+            replace_text(stored / "overrides.yaml", as_yaml(given))
+        task(_container(config), place)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to our own handler, not to Hydra's
     before = sys.argv
-    sys.argv = ["fedcomp", *(word for word in arguments if word != "experiment=null")]
+    there = [run_folder(folder), "hydra.output_subdir=null"] if folder is not None else []
+    sys.argv = ["fedcomp", *(word for word in words if word != "experiment=null"), *there]
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:

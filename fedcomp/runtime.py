@@ -17,6 +17,7 @@ from fedcomp.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from fedcomp.link.stores import StateStore
     from fedcomp.report.observer import Observer
     from fedcomp.settings import Job
     from fedcomp.setup import Setup
@@ -37,10 +38,13 @@ class Hooks:
         Told of every round, in this order.
     stop
         Set by whoever wants the run to end at the next possible moment.
+    clients
+        The clients' states, if they lie where the server can reach them.
     """
 
     observers: Sequence[Observer] = ()
     stop: Event = field(default_factory=Event)
+    clients: StateStore | None = None
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ class General:
     seed: Annotated[int, Ge(0)]
     data_dir: str
     targets: tuple[Annotated[float, Gt(0)], ...]
+    checkpoint_every: Annotated[int, Ge(0)]
     verbose: bool
 
 

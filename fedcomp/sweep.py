@@ -24,6 +24,7 @@ from rich.console import Console
 from fedcomp.config import MOST_JOBS, compose_config, run_folder, split_sweep
 from fedcomp.errors import ConfigError, FedcompError
 from fedcomp.report.summary import comparison, read_summary
+from fedcomp.resume import holds_run
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -159,10 +160,14 @@ def _run(job: Job, parent: Path, title: str) -> str:
             _say(f"{title}: finished before, in {folder}")
             return ""
         _say(title)
+        words = (*job.words, run_folder(folder))
         if folder.exists():
-            _say(f"{folder} holds a run that did not finish; it is removed and begins anew")
-            shutil.rmtree(folder)
-        code = _wait(subprocess.Popen([*_command(), *job.words, run_folder(folder)]))
+            if holds_run(folder):
+                _say(f"{folder} holds a run that did not finish; it goes on")
+                words = (f"resume={folder}",)
+            else:
+                shutil.rmtree(folder)
+        code = _wait(subprocess.Popen([*_command(), *words]))
     if code == 0:
         return ""
     ended = f"exit code {code}" if code > 0 else signal.Signals(-code).name

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flwr.serverapp import ServerApp
 
+from fedcomp.checkpoint.files import Checkpoints, Part
 from fedcomp.link.ledger import Ledger
 from fedcomp.link.server import ServerLink
 from fedcomp.models.base import load_tensors
@@ -23,6 +24,7 @@ from strategies.build import build_strategy
 from strategies.compressed import Compressed
 from strategies.grid import CompressingGrid
 from strategies.handshake import meet
+from strategies.state import StrategyState
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -67,11 +69,19 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         return evaluate(setup.module, setup.dataset.test, settings.train, task=task)
 
     folder = Path(job.folder)
+    table = RunFolder(job, folder, setup)
     pictures = (
         ScalesPicture(setup.manifest, folder / "scales.png"),
         RelevancePicture(setup, folder, lambda: link.exact),
     )
     step = settings.server_step.create(setup)
+    parts: dict[str, Part] = {
+        "link": link,
+        "ledger": ledger,
+        "step": step,
+        "strategy": StrategyState(strategy),
+        "tables": table,
+    }
 
     Compressed(
         strategy,
@@ -81,7 +91,8 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         step=step,
         settings=settings,
         evaluate=measure,
-        observers=[RunFolder(job, folder, setup), *pictures, *hooks.observers],
+        observers=[*pictures, table, *hooks.observers],
+        checkpoints=Checkpoints(folder, job.run_id, parts, hooks.clients),
     ).start(TASKS[task].metric)
 
 

@@ -1,6 +1,9 @@
 """The round loop: any Flower strategy with both directions compressed.
 
-configure → exchange → aggregate → server step → publish → evaluate P
+configure → exchange → aggregate → server step → publish → checkpoint → evaluate P
+
+The checkpoint comes before the next message to any client: what that message acknowledges must
+not be forgotten.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +19,7 @@ from flwr.app import ConfigRecord, MetricRecord
 
 from fedcomp import seeds
 from fedcomp.errors import FedcompError, RoundError, RunInterrupted
-from fedcomp.report.observer import RoundResult, RunStart
+from fedcomp.report.observer import RoundResult, RunStart, Trained
 from fedcomp.wire import keys
 from fedcomp.wire.records import from_record, to_record
 from strategies.aggregate import check_aggregate, join, strategy_specs
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from flwr.app import ArrayRecord, Message
     from flwr.serverapp.strategy import Strategy
 
+    from fedcomp.checkpoint.files import Checkpoints
     from fedcomp.link.ledger import Ledger
     from fedcomp.link.server import ServerLink
     from fedcomp.methods import ServerStep
@@ -51,6 +56,8 @@ class Compressed:
         Measures a model on the test set.
     observers
         Told of every round.
+    checkpoints
+        Where to go on from, and where to write what a later process needs to go on.
     """
 
     def __init__(
@@ -64,6 +71,7 @@ class Compressed:
         settings: Settings,
         evaluate: Callable[[Tensors], dict[str, float]],
         observers: Sequence[Observer],
+        checkpoints: Checkpoints,
     ) -> None:
         self._strategy = strategy
         self._grid = grid
@@ -73,19 +81,26 @@ class Compressed:
         self._settings = settings
         self._evaluate = evaluate
         self._observers = observers
+        self._checkpoints = checkpoints
         self._manifest = link.session.manifest
 
     def start(self, metric: str) -> None:
         """Run all rounds; observers see the end of the run however it comes."""
-        start = RunStart(self._manifest.parameters, metric, self._ledger)
+        saved = self._checkpoints.load()
+        trained = Trained(0) if saved is None else Trained.from_json(saved)
+        start = RunStart(self._manifest.parameters, metric, self._ledger, trained.round)
         for observer in self._observers:
             observer.on_start(start)
         with ExitStack() as ends:
             for observer in reversed(self._observers):
                 ends.callback(self._end, observer)
-            self._tell(RoundResult(0, self._evaluate(self._link.public), self._ledger.take()))
-            for number in range(1, self._settings.rounds + 1):
-                self._tell(self._round(number))
+            if saved is None:
+                self._save(trained)
+            self._tell(self._measured(trained))
+            for number in range(trained.round + 1, self._settings.rounds + 1):
+                trained = self._trained(number)
+                self._save(trained)
+                self._tell(self._measured(trained))
 
     def _end(self, observer: Observer) -> None:
         observer.on_end(self._link.public)
@@ -94,21 +109,35 @@ class Compressed:
         for observer in self._observers:
             observer.on_round(result)
 
-    def _round(self, number: int) -> RoundResult:
+    def _save(self, trained: Trained) -> None:
+        every = self._settings.checkpoint_every
+        if every and (trained.round % every == 0 or trained.round == self._settings.rounds):
+            self._checkpoints.save(trained.round, trained.to_json())
+
+    def _measured(self, trained: Trained) -> RoundResult:
+        """Evaluate the newest version, at clients too if the strategy wants that."""
+        began, failures = time.perf_counter(), 0
+        federated: dict[str, float] = {}
+        if trained.round:
+            federated, failures = self._evaluate_federated(trained.round)
+        metrics = {**self._evaluate(self._link.public), **federated}
+        known = {field.name: getattr(trained, field.name) for field in fields(trained)}
+        known["failures"] += failures
+        known["wall_seconds"] += time.perf_counter() - began
+        return RoundResult(**known, metrics=metrics, entries=self._ledger.take())
+
+    def _trained(self, number: int) -> Trained:
+        """Train at clients and publish a new version."""
         began = time.perf_counter()
         exchange, encode_seconds = self._train(number)
-        federated, failures = self._evaluate_federated(number)
-        metrics = {**self._evaluate(self._link.public), **federated}
-        return RoundResult(
+        return Trained(
             round=number,
-            metrics=metrics,
-            entries=self._ledger.take(),
             reports={**exchange.reports, **self._step.report()},
             uplink=exchange.rate,
             downlink=self._link.rate,
             account=self._step.account(),
             clients=len(exchange.used),
-            failures=len(exchange.failures) + failures,
+            failures=len(exchange.failures),
             encode_seconds=exchange.seconds[keys.ENCODE_SECONDS] + encode_seconds,
             decode_seconds=exchange.seconds[keys.DECODE_SECONDS],
             train_seconds=exchange.seconds[keys.TRAIN_SECONDS],

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Event, Thread
@@ -17,6 +17,7 @@ from annotated_types import Ge
 from flwr.clientapp import ClientApp
 
 from fedcomp.errors import ConfigError, EngineError, FedcompError, RunInterrupted
+from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.space import check_space
 from fedcomp.runtime import EngineSettings, Hooks, cpu_count, return_freed_memory
 from fedcomp.wire import private
@@ -68,13 +69,15 @@ class FlowerEngine(EngineSettings):
         session = setup.session(job.run_id)
         check_space(Path(job.folder), session, settings.clients, settings.rounds)
         backend = self._backend(job.settings.train.device, verbose=job.settings.verbose)
+        states = FileStateStore(Path(job.folder) / "state" / job.run_id)
+        server_app = import_module("strategies.app").make_app(replace(hooks, clients=states), setup)
         failure: list[Exception] = []
         return_freed_memory()
 
         def simulate() -> None:
             try:
                 private.simulate(
-                    import_module("strategies.app").make_app(hooks, setup),
+                    server_app,
                     ImportedApp(),
                     job.settings.clients,
                     job=job.to_json(),
@@ -100,7 +103,7 @@ class FlowerEngine(EngineSettings):
             _kill_children()  # Ray itself does not stop while it starts or while a client trains
             raise
         finally:
-            # Nobody comes back to the clients' states of an ended run.
+            # What a later process goes on from lies in the checkpoint.
             shutil.rmtree(Path(job.folder) / "state", ignore_errors=True)
         if failure:
             hooks.stop.set()  # the server app may still be waiting for clients

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,8 +32,9 @@ class InlineEngine(EngineSettings):
         from flwr.app import Context, RecordDict
 
         limit_threads(self.cpus_per_client)
-        client_app = import_module("clients.app").make_app(MemoryStateStore(), setup)
-        server_app = import_module("strategies.app").make_app(hooks, setup)
+        states = MemoryStateStore()
+        client_app = import_module("clients.app").make_app(states, setup)
+        server_app = import_module("strategies.app").make_app(replace(hooks, clients=states), setup)
         run_id = private.assume_identity()
         config = {keys.RUN_CONFIG: job.to_json()}
 

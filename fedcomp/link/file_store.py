@@ -10,7 +10,7 @@ import time
 import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from filelock import FileLock
 from safetensors import SafetensorError
@@ -122,6 +122,36 @@ class FileStateStore:
         temporary.replace(folder / "state.json")
         self._sweep(folder, index)
 
+    def snapshot(self, folder: Path) -> None:
+        """Copy all states as they are now, by links."""
+        copy = FileStateStore(folder)
+        for site in self.sites():
+            with self.locked(site):
+                copy.adopt(self, site)
+
+    def restore(self, folder: Path) -> None:
+        """Put the states of a copy in the place of all that are here."""
+        shutil.rmtree(self._sites)
+        self._sites.mkdir()
+        copy = FileStateStore(folder)
+        for site in copy.sites():
+            self.adopt(copy, site)
+
+    def sites(self) -> list[str]:
+        """Return the sites that have a state."""
+        return sorted(unquote(path.parent.name) for path in self._sites.glob("*/state.json"))
+
+    def adopt(self, other: FileStateStore, site: str) -> None:
+        """Take over a site's state from another store; no file is changed once it is written."""
+        mine = self._folder(site)
+        mine.mkdir()
+        for path in other._folder(site).iterdir():
+            if path.suffix != ".tmp":
+                _same_file(path, mine / path.name)
+            shared = self._models / path.name
+            if (other._models / path.name).exists() and not shared.exists():
+                _same_file(path, shared)
+
     def _folder(self, site: str) -> Path:
         return self._sites / quote(site, safe="")
 
@@ -201,3 +231,11 @@ class FileStateStore:
                 shared.unlink()
         except FileNotFoundError:
             return  # no version, or another client let go of it at the same moment
+
+
+def _same_file(path: Path, other: Path) -> None:
+    """Make another name for a file, or a copy where the disk knows no links."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)

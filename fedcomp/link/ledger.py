@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fedcomp.tensors import Kind
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fedcomp.codecs.base import Direction
-    from fedcomp.tensors import Manifest
+    from fedcomp.tensors import Manifest, Tensors
 
 Purpose: TypeAlias = Literal["handshake", "train", "evaluate", "side"]
 
@@ -37,6 +37,14 @@ class Entry:
 
 
 ENTRY_FIELDS = tuple(field.name for field in fields(Entry))
+
+_TOTALS = (
+    "reference_bytes",
+    "uplink_bytes",
+    "downlink_bytes",
+    "evaluation_bytes",
+    "message_bytes",
+)
 
 
 class Ledger:
@@ -72,6 +80,17 @@ class Ledger:
     def trained(self, clients: int) -> None:
         """Note how many clients took part in a round."""
         self.reference_bytes += 2 * 4 * self._elements * clients
+
+    def save(self) -> tuple[Tensors, dict[str, Any]]:
+        """Return the totals, and the entries that nobody has taken, as values for JSON."""
+        totals = {name: getattr(self, name) for name in _TOTALS}
+        return {}, {"totals": totals, "open": [astuple(entry) for entry in self._open]}
+
+    def load(self, arrays: Tensors, values: dict[str, Any]) -> None:  # noqa: ARG002
+        """Add a saved state to what has been booked since."""
+        for name in _TOTALS:
+            setattr(self, name, getattr(self, name) + values["totals"][name])
+        self._open = [*(Entry(*row) for row in values["open"]), *self._open]
 
     def take(self) -> list[Entry]:
         """Return the entries since the last call."""

@@ -8,9 +8,12 @@ from dataclasses import replace
 from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
+from fedcomp.link.file_store import FileStateStore
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from fedcomp.link.state import ClientState
     from fedcomp.tensors import Tensors
@@ -31,6 +34,12 @@ class StateStore(Protocol):
     def save(self, site: str, state: ClientState) -> None:
         """Replace the state of a site."""
 
+    def snapshot(self, folder: Path) -> None:
+        """Write all states, as they are between two messages, to a folder of their own."""
+
+    def restore(self, folder: Path) -> None:
+        """Put the states that `snapshot` wrote in the place of all that are here."""
+
 
 class MemoryStateStore:
     """States in this process; sites at the same version share one copy of it."""
@@ -40,6 +49,8 @@ class MemoryStateStore:
         self._models: dict[bytes, Tensors] = {}
         self._users: Counter[bytes] = Counter()
         self._lock = RLock()
+        self._written: FileStateStore | None = None
+        self._changed: set[str] = set()
 
     @contextmanager
     def locked(self, site: str) -> Iterator[None]:  # noqa: ARG002  one lock for all
@@ -58,6 +69,7 @@ class MemoryStateStore:
 
     def save(self, site: str, state: ClientState) -> None:
         """Replace the state of a site."""
+        self._changed.add(site)
         old = self._states.get(site)
         model = self._models.setdefault(state.version, state.model)
         self._users[state.version] += 1
@@ -66,3 +78,30 @@ class MemoryStateStore:
             self._users[old.version] -= 1
             if not self._users[old.version]:
                 del self._models[old.version], self._users[old.version]
+
+    def snapshot(self, folder: Path) -> None:
+        """Write the states that have changed since the last time, and link to the others."""
+        store = FileStateStore(folder)
+        for site, state in self._states.items():
+            if self._written is None or site in self._changed:
+                store.save(site, state)
+            else:
+                store.adopt(self._written, site)
+        self._written = store
+        self._changed.clear()
+
+    def restore(self, folder: Path) -> None:
+        """Read all states at once: the folder may not stay."""
+        self._states.clear()
+        self._models.clear()
+        self._users.clear()
+        store = FileStateStore(folder)
+        for site in store.sites():
+            state = store.load(site)
+            if state is not None:
+                pending = state.pending
+                for part in (state.residual, *([pending.decoded] if pending else ())):
+                    _ = part.tensors
+                self.save(site, state)
+        self._written = store
+        self._changed.clear()

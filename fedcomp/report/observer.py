@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fedcomp.link.rate import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fedcomp.link.ledger import Entry, Ledger
-    from fedcomp.link.rate import Rate
     from fedcomp.tensors import Tensors
 
 
 @dataclass(frozen=True)
 class RunStart:
-    """What is known before the first round."""
+    """What is known before the first round.
+
+    Attributes
+    ----------
+    resumed
+        The round at which a run goes on; its training is over, its result comes first.
+    """
 
     parameters: int
     metric: str
     ledger: Ledger
+    resumed: int = 0
 
 
 @dataclass(frozen=True)
-class RoundResult:
-    """One round; round 0 is the initial model.
+class Trained:
+    """A round up to its new version, which is not measured yet; round 0 is the initial model.
 
     Attributes
     ----------
-    metrics
-        Loss and metrics of the public model on the test set, and of a federated evaluation under
-        names that start with `federated_`.
-    entries
-        All packets since the last round's end.
     reports
         What the recipe reports, averaged over the clients of the round, and the server step.
     uplink, downlink
@@ -42,8 +45,6 @@ class RoundResult:
     """
 
     round: int
-    metrics: Mapping[str, float]
-    entries: list[Entry] = field(repr=False)
     reports: Mapping[str, float] = field(default_factory=dict)
     uplink: Rate | None = None
     downlink: Rate | None = None
@@ -54,6 +55,33 @@ class RoundResult:
     decode_seconds: float = 0.0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the round as values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Trained:
+        """Read what `to_json` returned."""
+        made = {n: Rate(**values[n]) if values[n] else None for n in ("uplink", "downlink")}
+        return cls(**{**values, **made})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundResult(Trained):
+    """A whole round.
+
+    Attributes
+    ----------
+    metrics
+        Loss and metrics of the public model on the test set, and of a federated evaluation under
+        names that start with `federated_`.
+    entries
+        All packets since the last round's end.
+    """
+
+    metrics: Mapping[str, float]
+    entries: list[Entry] = field(repr=False)
 
 
 class Observer(Protocol):

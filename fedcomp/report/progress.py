@@ -44,6 +44,8 @@ class Progress:
     def on_start(self, start: RunStart) -> None:
         """Keep what is known of the run."""
         self._start = start
+        if start.resumed:
+            self._console.print(f"goes on after round {start.resumed}")
 
     def on_round(self, result: RoundResult) -> None:
         """Show the state after a round."""
@@ -59,9 +61,10 @@ class Progress:
 
     def _line(self, result: RoundResult) -> str:
         rounds, ledger = self._settings.rounds, self._start.ledger
-        if result.round <= 1:  # round 1 holds the start of all workers and says little
+        first = self._start.resumed + 1  # it holds the start of all workers and says little
+        if result.round <= first:
             self._began = time.perf_counter()
-        done = result.round - 1
+        done = result.round - first
         spent = time.perf_counter() - self._began
         left = duration(spent / done * (rounds - result.round)) if done > 0 else "…"
         cells = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import os
 import platform
 import time
 from importlib.metadata import version
@@ -14,6 +14,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from fedcomp import __version__
+from fedcomp.errors import DataError
+from fedcomp.files import replace_json
 from fedcomp.link.ledger import ENTRY_FIELDS, Entry, total
 from fedcomp.model_size import deflated_bytes, float_bytes, packed_bytes
 from fedcomp.tensors import Kind, Manifest, TensorSpec, contiguous
@@ -80,14 +82,43 @@ class RunFolder:
         self._model: dict[str, Any] = {}
         self._round = 0
         self._began = time.perf_counter()
+        self._spent = 0.0
         self._versions = versions()
 
     def on_start(self, start: RunStart) -> None:
-        """Begin the tables."""
+        """Begin the tables, or go on with them."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._start = start
         self._began = time.perf_counter()
-        self._write("packets.csv", ENTRY_FIELDS)
+        if "packets.csv" not in self._files:
+            self._write("packets.csv", ENTRY_FIELDS)
+
+    def save(self) -> tuple[Tensors, dict[str, Any]]:
+        """Return what the next rounds add to; the tables themselves stay where they are."""
+        lengths = {name: (self._folder / name).stat().st_size for name in self._files}
+        return {}, {
+            "lengths": lengths,
+            "columns": list(self._columns),
+            "history": self._history,
+            "rates": self._rates,
+            "failures": self._failures,
+            "seconds": self._seconds(),
+        }
+
+    def load(self, arrays: Tensors, values: dict[str, Any]) -> None:  # noqa: ARG002
+        """Take up a saved state; rows that were written after it are cut off."""
+        for name, length in values["lengths"].items():
+            path = self._folder / name
+            if not path.is_file() or path.stat().st_size < length:
+                msg = f"{path} is shorter than the checkpoint says: the run cannot go on with it"
+                raise DataError(msg)
+            os.truncate(path, length)
+            self._files[name] = path.open("a", newline="", encoding="utf-8")
+        self._columns = tuple(values["columns"])
+        self._history = [(score, sent) for score, sent in values["history"]]
+        self._rates = dict(values["rates"])
+        self._failures = values["failures"]
+        self._spent = values["seconds"]
 
     def on_round(self, result: RoundResult) -> None:
         """Add a round's rows and rewrite the summary."""
@@ -180,17 +211,18 @@ class RunFolder:
             "bytes_to_target": {str(target): self._bytes_to(target) for target in settings.targets},
             "failures": self._failures,
             "status": self._status(),
-            "wall_seconds": time.perf_counter() - self._began,
+            "wall_seconds": self._seconds(),
             "versions": self._versions,
         }
-        temporary = self._folder / "summary.json.tmp"
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(self._folder / "summary.json")
+        replace_json(self._folder / "summary.json", summary)
+
+    def _seconds(self) -> float:
+        return self._spent + time.perf_counter() - self._began
 
     def _status(self) -> str:
-        if self._round == self._job.settings.rounds:
-            return "finished"
-        return "stopped" if self._ended else "running"
+        if not self._ended:
+            return "running"
+        return "finished" if self._round == self._job.settings.rounds else "stopped"
 
     def _bytes_to(self, target: float) -> int | None:
         """Return all bytes sent up to the end of the first round that reached the target."""

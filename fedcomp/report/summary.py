@@ -58,6 +58,15 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return dict(found)
 
 
+def is_finished(folder: Path, rounds: int) -> bool:
+    """Tell whether a run has done so many rounds and written all of its files."""
+    try:
+        summary = read_summary(folder)
+    except DataError:
+        return False
+    return bool(summary["status"] == "finished" and summary["rounds"] == rounds)
+
+
 def find_runs(folder: Path) -> list[Path]:
     """Return the run folders at or below a folder, in alphabetical order."""
     return sorted(path.parent for path in folder.rglob("summary.json"))

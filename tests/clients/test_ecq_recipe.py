@@ -214,6 +214,6 @@ def test_only_a_run_that_came_to_its_end_has_pictures(
     """And no run fails by them."""
     setup = Setup(parse(compose_config(["method=ecq", *RUN])))
     picture = RelevancePicture(setup, tmp_path / "no folder", lambda: setup.initial)
-    picture.on_round(RoundResult(rounds, {}, []))
+    picture.on_round(RoundResult(rounds, metrics={}, entries=[]))
     picture.on_end(setup.initial)
     assert ("no picture of relevance: FileNotFoundError" in caplog.text) == drawn

@@ -1,0 +1,1 @@
+"""What a run needs to go on after its process died: files of arrays and JSON, no pickle."""

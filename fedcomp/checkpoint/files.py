@@ -1,0 +1,157 @@
+"""The folder `checkpoint` of a run.
+
+    round-<number>/clients/             the clients' states, where they lie beside the server's
+    round-<number>/arrays.safetensors
+    round-<number>/state.json           written last: without it the folder is no checkpoint
+
+The two newest rounds are kept.  One that is damaged gives way to the one before it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import zlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from fedcomp.files import replace_json
+from fedcomp.tensors import contiguous
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from fedcomp.link.stores import StateStore
+    from fedcomp.tensors import Array, Tensors
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+_CHUNK_BYTES = 1 << 20
+
+
+class Part(Protocol):
+    """Something of a run that must not forget."""
+
+    def save(self) -> tuple[Tensors, dict[str, Any]]:
+        """Return the state between two rounds as arrays and as values for JSON."""
+
+    def load(self, arrays: Tensors, values: dict[str, Any]) -> None:
+        """Take up a saved state."""
+
+
+class Checkpoints:
+    """Writes and reads the checkpoints of a run.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    run_id
+        Checkpoints of other runs are not read.
+    parts
+        What is saved, by name.
+    clients
+        The clients' states, if this process can reach them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run_id: str,
+        parts: Mapping[str, Part],
+        clients: StateStore | None = None,
+    ) -> None:
+        self._folder = folder / "checkpoint"
+        self._run_id = run_id
+        self._parts = parts
+        self._clients = clients
+
+    def save(self, number: int, values: dict[str, Any]) -> None:
+        """Write the checkpoint of a round; `values` go with the parts."""
+        place = self._folder / f"round-{number:06d}"
+        shutil.rmtree(place, ignore_errors=True)  # a damaged one
+        place.mkdir(parents=True)
+        if self._clients is not None:
+            self._clients.snapshot(place / "clients")
+        arrays: Tensors = {}
+        state: dict[str, Any] = {}
+        for name, part in self._parts.items():
+            found, state[name] = part.save()
+            arrays |= {f"{name}/{key}": value for key, value in found.items()}
+        stored, same = _distinct(arrays)
+        file = place / "arrays.safetensors"
+        save_file({name: contiguous(value) for name, value in stored.items()}, file)
+        index = {
+            "run_id": self._run_id,
+            "values": values,
+            "parts": state,
+            "same": same,
+            "crc32": _checksum(file),
+        }
+        replace_json(place / "state.json", index)
+        for old in list(self._newest_first())[KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def load(self) -> dict[str, Any] | None:
+        """Take up the newest good checkpoint; return its values, None if there is none."""
+        for place in self._newest_first():
+            found = self._read(place)
+            if found is None:
+                continue
+            arrays, index = found
+            for name, part in self._parts.items():
+                head = f"{name}/"
+                mine = {k.removeprefix(head): v for k, v in arrays.items() if k.startswith(head)}
+                part.load(mine, index["parts"][name])
+            if self._clients is not None:
+                self._clients.restore(place / "clients")
+            return dict(index["values"])
+        return None
+
+    def _newest_first(self) -> Iterator[Path]:
+        yield from sorted(self._folder.glob("round-*"), reverse=True)
+
+    def _read(self, place: Path) -> tuple[Tensors, dict[str, Any]] | None:
+        """Return arrays and the rest of a checkpoint, None if it is damaged or of another run."""
+        file = place / "arrays.safetensors"
+        try:
+            index = json.loads((place / "state.json").read_text(encoding="utf-8"))
+            if index["run_id"] != self._run_id:
+                log.warning("%s is of run %s and is not used", place, index["run_id"])
+                return None
+            if _checksum(file) != index["crc32"]:
+                log.warning("%s is damaged and is not used", file)
+                return None
+            arrays = load_file(file)
+            return {**arrays, **{k: arrays[v] for k, v in index["same"].items()}}, index
+        except (FileNotFoundError, SafetensorError, LookupError, TypeError, ValueError) as error:
+            log.warning("%s cannot be used: %s", place, error)
+            return None
+
+
+def _distinct(arrays: Tensors) -> tuple[Tensors, dict[str, str]]:
+    """Return arrays without those that lie in the memory of another one, and whose those are."""
+    first: dict[object, str] = {}
+    same = {}
+    for name, value in arrays.items():
+        owner = first.setdefault(_memory(value) if value.size else name, name)
+        if owner != name:
+            same[name] = owner
+    return {name: value for name, value in arrays.items() if name not in same}, same
+
+
+def _memory(value: Array) -> tuple[object, ...]:
+    return value.ctypes.data, value.shape, value.strides, value.dtype
+
+
+def _checksum(path: Path) -> int:
+    found = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            found = zlib.crc32(chunk, found)
+    return found

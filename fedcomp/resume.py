@@ -1,0 +1,140 @@
+"""Going on with a run in its folder: the same settings, the same name, and nobody else at it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from fedcomp import __version__
+from fedcomp.errors import ConfigError, DataError
+from fedcomp.files import replace_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+_KEY = "resume="
+_ALWAYS = ("resume", "resume_allow", "hydra.run.dir")
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run began: `checkpoint/job.json` in its folder.
+
+    Attributes
+    ----------
+    overrides
+        The words of the command line.
+    config
+        The composed configuration.
+    """
+
+    run_id: str
+    overrides: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    version: str = __version__
+
+    def write(self, folder: Path) -> None:
+        """Write the file."""
+        path = _path(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_json(path, vars(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Start:
+        """Read what `write` wrote; `DataError` says why a run cannot go on."""
+        path = _path(folder)
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            why = "there is no such folder" if not folder.is_dir() else f"{path} is missing"
+            msg = f"resume={folder}: {why}; give the folder of a run that fedcomp has started"
+            raise DataError(msg) from None
+        except (TypeError, ValueError) as error:
+            msg = f"resume={folder}: {path} is damaged ({error}); start the run anew"
+            raise DataError(msg) from error
+
+    def merged(self, words: list[str]) -> list[str]:
+        """Return the run's words and new ones, which take the place of those of the same key.
+
+        Examples
+        --------
+        >>> start = Start("1", ["engine=flower", "engine.max_parallel=2", "rounds=2"])
+        >>> start.merged(["engine=inline", "rounds=3"])
+        ['engine=inline', 'rounds=3']
+        """
+        given = [_key(word) for word in words]
+        groups = tuple(f"{key}." for key in given if "." not in key)
+        kept = [w for w in self.overrides if _key(w) not in given]
+        return [*(word for word in kept if not _key(word).startswith(groups)), *words]
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Refuse settings that are others than those that the run began with."""
+        allowed = tuple(config["resume_allow"])
+        before, now = dict(_leaves(self.config)), dict(_leaves(config))
+        problems = []
+        for key in sorted(before.keys() | now.keys()):
+            old, new = before.get(key, "missing"), now.get(key, "missing")
+            if old != new and not any(_is_within(key, name) for name in (*allowed, *_ALWAYS)):
+                problems.append(
+                    f"{key}={new}: the run began with {old}; a resumed run keeps its settings but"
+                    f" for resume_allow={list(allowed)}".replace("'", "")
+                )
+        if problems:
+            raise ConfigError(problems)
+
+
+def holds_run(folder: Path) -> bool:
+    """Tell whether a run has begun in a folder."""
+    return _path(folder).exists() or (folder / "summary.json").exists()
+
+
+def split(words: list[str]) -> tuple[str | None, list[str]]:
+    """Return the folder that `resume=` names, and the other words."""
+    folders = [word.removeprefix(_KEY).strip("'\"") for word in words if word.startswith(_KEY)]
+    named = [folder for folder in folders if folder not in ("", "null")]
+    if len(named) > 1:
+        msg = f"resume= is given {len(named)} times: a command goes on with one run"
+        raise ConfigError(msg)
+    rest = [word for word in words if not word.startswith(_KEY)]
+    if named and any(word.startswith("hydra.run.dir=") for word in rest):
+        msg = f"hydra.run.dir cannot be given with resume={named[0]}: a run stays in its folder"
+        raise ConfigError(msg)
+    return (named[0] if named else None), rest
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from a run; the lock goes with this one, however it ends."""
+    path = _path(folder).with_name(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            yield
+    except Timeout:
+        msg = f"{folder}: another process is at this run; wait for it or stop it"
+        raise DataError(msg) from None
+
+
+def _path(folder: Path) -> Path:
+    return folder / "checkpoint" / "job.json"
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~").rpartition("@")[2]
+
+
+def _leaves(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", list(value) if isinstance(value, tuple) else value
+
+
+def _is_within(key: str, name: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
