@@ -169,7 +169,9 @@ def prepare(config: dict[str, Any]) -> Setup:
     settings.engine.check()
     setup = Setup(settings)
     try:
-        import_module("strategies.build").build_strategy(settings)
+        strategy = import_module("strategies.build").build_strategy(settings)
+        if settings.checkpoint_every:
+            import_module("strategies.state").StrategyState(strategy).save()
         setup.check()
     except DataError as error:
         raise ConfigError(str(error)) from error

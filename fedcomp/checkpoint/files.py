@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT = 2
+"""So many checkpoints of a run there are at most."""
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -70,11 +72,14 @@ class Checkpoints:
         self._run_id = run_id
         self._parts = parts
         self._clients = clients
+        self._good: Path | None = None
 
     def save(self, number: int, values: dict[str, Any]) -> None:
         """Write the checkpoint of a round; `values` go with the parts."""
+        for old in self._newest_first():
+            if old != self._good:
+                shutil.rmtree(old, ignore_errors=True)
         place = self._folder / f"round-{number:06d}"
-        shutil.rmtree(place, ignore_errors=True)  # a damaged one
         place.mkdir(parents=True)
         if self._clients is not None:
             self._clients.snapshot(place / "clients")
@@ -94,8 +99,7 @@ class Checkpoints:
             "crc32": _checksum(file),
         }
         replace_json(place / "state.json", index)
-        for old in list(self._newest_first())[KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
+        self._good = place
 
     def load(self) -> dict[str, Any] | None:
         """Take up the newest good checkpoint; return its values, None if there is none."""
@@ -110,6 +114,7 @@ class Checkpoints:
                 part.load(mine, index["parts"][name])
             if self._clients is not None:
                 self._clients.restore(place / "clients")
+            self._good = place
             return dict(index["values"])
         return None
 

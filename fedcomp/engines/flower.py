@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge
 from flwr.clientapp import ClientApp
 
+from fedcomp.checkpoint.files import KEPT
 from fedcomp.errors import ConfigError, EngineError, FedcompError, RunInterrupted
 from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.space import check_space
@@ -67,7 +68,8 @@ class FlowerEngine(EngineSettings):
         """Run the job to its end, or raise."""
         settings = job.settings
         session = setup.session(job.run_id)
-        check_space(Path(job.folder), session, settings.clients, settings.rounds)
+        copies = 1 + (KEPT if settings.checkpoint_every else 0)
+        check_space(Path(job.folder), session, settings.clients, settings.rounds, copies)
         backend = self._backend(job.settings.train.device, verbose=job.settings.verbose)
         states = FileStateStore(Path(job.folder) / "state" / job.run_id)
         server_app = import_module("strategies.app").make_app(replace(hooks, clients=states), setup)
@@ -148,6 +150,7 @@ class FlowerEngine(EngineSettings):
                 "num_gpus": gpus,
             },
             "init_args": {
+                "address": "local",  # never a cluster that happens to run on this machine
                 "num_cpus": parallel * self.cpus_per_client,
                 "include_dashboard": False,
                 "log_to_driver": verbose,

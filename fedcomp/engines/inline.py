@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fedcomp.checkpoint.files import KEPT
+from fedcomp.link.space import check_space
 from fedcomp.link.stores import MemoryStateStore
 from fedcomp.runtime import EngineSettings, Hooks, limit_threads
 from fedcomp.wire import keys, private
@@ -31,6 +34,10 @@ class InlineEngine(EngineSettings):
         """Run the job to its end, or raise."""
         from flwr.app import Context, RecordDict
 
+        settings = job.settings
+        if settings.checkpoint_every:
+            folder, session = Path(job.folder), setup.session(job.run_id)
+            check_space(folder, session, settings.clients, settings.rounds, KEPT)
         limit_threads(self.cpus_per_client)
         states = MemoryStateStore()
         client_app = import_module("clients.app").make_app(states, setup)
@@ -41,7 +48,7 @@ class InlineEngine(EngineSettings):
         def context(node: int, **node_config: int) -> Context:
             return Context(run_id, node, dict(node_config), RecordDict(), dict(config))
 
-        clients = job.settings.clients
+        clients = settings.clients
         contexts = {
             1000 + i: context(1000 + i, **{"partition-id": i, "num-partitions": clients})
             for i in range(clients)

@@ -131,8 +131,9 @@ class FileStateStore:
 
     def restore(self, folder: Path) -> None:
         """Put the states of a copy in the place of all that are here."""
-        shutil.rmtree(self._sites)
-        self._sites.mkdir()
+        for place in (self._sites, self._models):
+            shutil.rmtree(place)
+            place.mkdir()
         copy = FileStateStore(folder)
         for site in copy.sites():
             self.adopt(copy, site)

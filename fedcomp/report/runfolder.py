@@ -6,6 +6,7 @@ import csv
 import os
 import platform
 import time
+from contextlib import ExitStack
 from importlib.metadata import version
 from statistics import mean
 from typing import TYPE_CHECKING, Any, TextIO
@@ -95,6 +96,8 @@ class RunFolder:
 
     def save(self) -> tuple[Tensors, dict[str, Any]]:
         """Return what the next rounds add to; the tables themselves stay where they are."""
+        for file in self._files.values():
+            file.flush()
         lengths = {name: (self._folder / name).stat().st_size for name in self._files}
         return {}, {
             "lengths": lengths,
@@ -145,8 +148,14 @@ class RunFolder:
     def on_end(self, model: Tensors) -> None:
         """Write the final public model and what an unfinished round sent; close the tables."""
         self._ended = True
-        for entry in self._start.ledger.take():
-            self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
+        with ExitStack() as files:
+            for entry in self._start.ledger.take():
+                self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
+            for file in self._files.values():
+                files.enter_context(file)
+            self._write_model(model)
+
+    def _write_model(self, model: Tensors) -> None:
         exported = self._setup.export(model)
         tensors = {name: contiguous(value) for name, value in exported.items()}
         save_file(tensors, self._folder / "model.safetensors")
@@ -155,8 +164,6 @@ class RunFolder:
         self._model = {**zeros(tensors, weights), **sizes(tensors, manifest)}
         if self._history:
             self._summarise()
-        for file in self._files.values():
-            file.close()
 
     def _manifest(self, tensors: Tensors) -> Manifest:
         """Describe the plain model."""

@@ -31,21 +31,22 @@ def test_space_is_checked_before_a_run(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("clients", [1, 3, 40])
 @pytest.mark.parametrize("rounds", [1, 2, 100])
 @pytest.mark.parametrize("kept", ["none", "float16", "float32"])
+@pytest.mark.parametrize("copies", [1, 3])
 def test_a_version_a_round_or_client_and_what_each_keeps_must_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clients: int, rounds: int, kept: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clients: int, rounds: int, kept: str, copies: int
 ) -> None:
     up = Cast(mode="absolute" if kept == "none" else "delta")
     of = replace(
         session(up=up),
         link=LinkSettings(feedback_dtype="float16" if kept == "float16" else "float32"),
     )
-    versions = min(clients, rounds + 1)  # no more are published, and none is kept for nobody
+    versions = min(copies * clients, rounds + 1)  # no more are published, and none is kept for nobody
     needed = 68 * versions
     if kept != "none":  # a residual, and an update that may be lost
-        needed += clients * (68 + (34 if kept == "float16" else 68))
+        needed += copies * clients * (68 + (34 if kept == "float16" else 68))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
-    check_space(tmp_path, of, clients, rounds)
+    check_space(tmp_path, of, clients, rounds, copies)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
     with pytest.raises(ConfigError, match="may take"):
-        check_space(tmp_path, of, clients, rounds)
+        check_space(tmp_path, of, clients, rounds, copies)

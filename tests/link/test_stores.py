@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fedcomp.link import file_store, part_files
 from fedcomp.link.file_store import FileStateStore
@@ -124,7 +125,11 @@ def test_a_store_that_is_opened_removes_what_nobody_holds_and_nobody_writes(
 
 
 class Stores(RuleBasedStateMachine):
-    """Files and memory behave alike, and neither keeps a version that nobody holds."""
+    """Files and memory behave alike, and neither keeps a version that nobody holds.
+
+    Copies are what the stores held when they were made, whatever happens then, and whichever of
+    the two stores made them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,11 +139,26 @@ class Stores(RuleBasedStateMachine):
         self.file = FileStateStore(Path(self.folder.name))
         self.memory = MemoryStateStore()
         self.expected: dict[str, int] = {}
+        self.copies: list[tuple[Path, dict[str, int]]] = []
+
+    @rule(memory=st.booleans())
+    def snapshot(self, memory: bool) -> None:
+        copy = Path(self.folder.name) / f"copy-{len(self.copies)}"
+        (self.memory if memory else self.file).snapshot(copy)
+        self.copies.append((copy, dict(self.expected)))
+
+    @precondition(lambda self: self.copies)
+    @rule(back=st.integers(0, 2))
+    def restore(self, back: int) -> None:
+        copy, held = self.copies[-1 - back % len(self.copies)]
+        for store in (self.file, self.memory):
+            store.restore(copy)
+        self.expected = dict(held)
 
     @rule(site=st.sampled_from("abc"), number=st.integers(1, 4))
     def save(self, site: str, number: int) -> None:
         for store in (self.file, self.memory):
-            store.save(site, state(number))
+            store.save(site, full_state(number))
         self.expected[site] = number
 
     @invariant()
@@ -148,11 +168,27 @@ class Stores(RuleBasedStateMachine):
                 found = store.load(site)
                 number = None if found is None else int(found.model["n"])
                 assert number == self.expected.get(site)
-        kept = {path.stem for path in (Path(self.folder.name) / "models").iterdir()}
-        assert kept == {state(number).version.hex() for number in self.expected.values()}
+                if found is not None and number is not None:
+                    assert equal(found.residual.tensors, full_state(number).residual.tensors)
+                    assert found.pending is not None
+                    assert found.pending.blob == b"blob%d" % number
+        if not self.copies:
+            self.check_files()
         assert set(self.memory._models) == {state(n).version for n in self.expected.values()}
 
+    def check_files(self) -> None:
+        kept = {path.stem for path in (Path(self.folder.name) / "models").iterdir()}
+        assert kept == {state(number).version.hex() for number in self.expected.values()}
+
     def teardown(self) -> None:
+        for copy, held in self.copies:
+            store = FileStateStore(copy)
+            assert store.sites() == sorted(held)
+            found = {site: store.load(site) for site in held}
+            assert {site: int(s.model["n"]) for site, s in found.items() if s} == held
+            shutil.rmtree(copy)
+        self.file = FileStateStore(Path(self.folder.name))  # opening it removes what copies held
+        self.check_files()
         self.folder.cleanup()
 
 
