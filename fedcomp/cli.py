@@ -87,7 +87,7 @@ def _dispatch(arguments: list[str]) -> int:
     from rich.console import Console
 
     from fedcomp import resume
-    from fedcomp.config import as_yaml, compose_config, group_choices, run_hydra
+    from fedcomp.config import as_yaml, compose_config, group_choices, run_hydra, split_sweep
     from fedcomp.report.summary import closing, is_finished
 
     flags = [word for word in arguments if word.startswith("-")]
@@ -126,6 +126,8 @@ def _dispatch(arguments: list[str]) -> int:
             print(f"{folder}: the run has finished")
             Console().print(closing(folder))
             return 0
+    else:
+        _check_folder(split_sweep(words, [])[1])
     if "--cfg" in flags:
         print(as_yaml(config), end="")
         return 0
@@ -142,6 +144,18 @@ def _dispatch(arguments: list[str]) -> int:
 
     run_hydra(words, task, folder)
     return outcome[0] if outcome else EXIT_FAILED
+
+
+def _check_folder(folder: str | None) -> None:
+    """Refuse a folder that a run has left."""
+    from fedcomp.resume import can_go_on
+
+    if folder and (can_go_on(Path(folder)) or (Path(folder) / "summary.json").exists()):
+        msg = (
+            f"hydra.run.dir={folder}: holds a run already; name another folder, or go on with it by"
+            f" fedcomp resume={folder}"
+        )
+        raise ConfigError(msg)
 
 
 @contextmanager
@@ -180,20 +194,16 @@ def prepare(config: dict[str, Any]) -> Setup:
 
 def run(start: Start, place: Path, setup: Setup, *, resumed: bool) -> int:
     """Run a job in a folder, alone, from where it is; return the exit code."""
-    from fedcomp.resume import alone, holds_run
+    from fedcomp.config import store
+    from fedcomp.resume import alone
 
     shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
-    if holds_run(place) and not resumed:
-        print(
-            f"fedcomp: hydra.run.dir={shown}: holds a run already; name another folder, or go on"
-            f" with it by fedcomp resume={shown}",
-            file=sys.stderr,
-        )
-        return EXIT_USAGE
     with alone(place):
         start.write(place)
+        if resumed:
+            store(place, start.overrides, start.config)
         code = _run(start, place, shown, setup)
-    if code and (place / "checkpoint").is_dir():
+    if code:
         print(f"fedcomp resume={shown} goes on with it")
     return code
 

@@ -146,7 +146,7 @@ def run_hydra(
     Parameters
     ----------
     folder
-        A run folder that is there already; then `.hydra` in it is written anew, and at once.
+        A run folder that is there already.
     """
     import os
     import sys
@@ -154,16 +154,15 @@ def run_hydra(
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
+    failed: list[Exception] = []
+
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def main(config: DictConfig) -> None:
         place = HydraConfig.get().runtime.output_dir
-        if folder is not None:
-            stored = Path(place) / ".hydra"
-            stored.mkdir(exist_ok=True)
-            replace_text(stored / "config.yaml", OmegaConf.to_yaml(config))
-            given = [word for word in words if not word.startswith("hydra.")]
-            replace_text(stored / "overrides.yaml", as_yaml(given))
-        task(_container(config), place)
+        try:
+            task(_container(config), place)
+        except Exception as error:
+            failed.append(error)  # raised again below: Hydra would print words of its own
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to our own handler, not to Hydra's
     before = sys.argv
@@ -175,6 +174,17 @@ def run_hydra(
         raise ConfigError(_first_line(error)) from error
     finally:
         sys.argv = before
+    if failed:
+        raise failed[0]
+
+
+def store(folder: Path, words: list[str], config: dict[str, Any]) -> None:
+    """Write anew what Hydra has stored in a run folder."""
+    place = folder / ".hydra"
+    place.mkdir(exist_ok=True)
+    given = [word for word in words if not word.startswith("hydra.")]
+    replace_text(place / "overrides.yaml", as_yaml(given))
+    replace_text(place / "config.yaml", as_yaml(config))
 
 
 def stored_group(folder: Path, name: str) -> dict[str, Any]:

@@ -76,21 +76,26 @@ class Start:
         """Refuse settings that are others than those that the run began with."""
         allowed = tuple(config["resume_allow"])
         before, now = dict(_leaves(self.config)), dict(_leaves(config))
+        rule = f"a resumed run keeps its settings but for resume_allow=[{','.join(allowed)}]"
         problems = []
         for key in sorted(before.keys() | now.keys()):
-            old, new = before.get(key, "missing"), now.get(key, "missing")
-            if old != new and not any(_is_within(key, name) for name in (*allowed, *_ALWAYS)):
+            if any(_is_within(key, name) for name in (*allowed, *_ALWAYS)):
+                continue
+            if key not in now:
                 problems.append(
-                    f"{key}={new}: the run began with {old}; a resumed run keeps its settings but"
-                    f" for resume_allow={list(allowed)}".replace("'", "")
+                    f"{key}: the run began with {before[key]}, now it is missing; {rule}"
                 )
+            elif key not in before:
+                problems.append(f"{key}={now[key]}: the run began without it; {rule}")
+            elif before[key] != now[key]:
+                problems.append(f"{key}={now[key]}: the run began with {before[key]}; {rule}")
         if problems:
             raise ConfigError(problems)
 
 
-def holds_run(folder: Path) -> bool:
-    """Tell whether a run has begun in a folder."""
-    return _path(folder).exists() or (folder / "summary.json").exists()
+def can_go_on(folder: Path) -> bool:
+    """Tell whether a folder holds a run that `resume=` takes."""
+    return _path(folder).exists()
 
 
 def split(words: list[str]) -> tuple[str | None, list[str]]:

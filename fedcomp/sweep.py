@@ -1,7 +1,7 @@
 """Sweeps, `fedcomp -m`: one run after the other, each in a process and a folder of its own.
 
-A job is named by a hash of its overrides.  The same command goes on where it was interrupted, and
-a wider sweep does only what is new.
+A job is named by a hash of its overrides.  The same command goes on where it was interrupted,
+within a run too, and a wider sweep does only what is new.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.console import Console
 from fedcomp.config import MOST_JOBS, compose_config, run_folder, split_sweep
 from fedcomp.errors import ConfigError, FedcompError
 from fedcomp.report.summary import comparison, read_summary
-from fedcomp.resume import holds_run
+from fedcomp.resume import can_go_on
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -162,10 +162,11 @@ def _run(job: Job, parent: Path, title: str) -> str:
         _say(title)
         words = (*job.words, run_folder(folder))
         if folder.exists():
-            if holds_run(folder):
+            if can_go_on(folder):
                 _say(f"{folder} holds a run that did not finish; it goes on")
                 words = (f"resume={folder}",)
             else:
+                _say(f"{folder} holds a run that did not finish; it is removed and begins anew")
                 shutil.rmtree(folder)
         code = _wait(subprocess.Popen([*_command(), *words]))
     if code == 0:

@@ -36,7 +36,7 @@ def test_a_run_leaves_its_folder_and_prints_its_table(tmp_path: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         ".hydra", "rounds.csv", "packets.csv", "summary.json", "model.safetensors", "run.log",
-            "partition.png",
+            "partition.png", "checkpoint",
     }  # fmt: skip
     for word in ("round 2/2", "accuracy", "uplink", "downlink", "ratio", "time", str(run.name)):
         assert word in done.stdout
@@ -125,7 +125,10 @@ def test_a_folder_with_a_run_is_not_used_again(tmp_path: Path) -> None:
     assert fedcomp(*words, cwd=tmp_path).returncode == 0
     again = fedcomp(*words, cwd=tmp_path)
     assert again.returncode == 2
-    assert again.stderr == "fedcomp: hydra.run.dir=here: holds a run already; name another folder\n"
+    assert again.stderr == (
+        "fedcomp: hydra.run.dir=here: holds a run already; name another folder, or go on with it"
+        " by fedcomp resume=here\n"
+    )
 
 
 def test_help_version_and_composed_configuration(tmp_path: Path) -> None:

@@ -23,12 +23,14 @@ from tests.common import QUICK, interrupt
 STUB = """
 import json, os, pathlib, signal, sys, time
 *words, folder = sys.argv[1:]
-folder = pathlib.Path(folder.removeprefix("hydra.run.dir='").removesuffix("'"))
+if folder.startswith("resume="):
+    words = ["resumed"]
+folder = pathlib.Path(folder.partition("=")[2].strip("'"))
 if "seed=3" in words:
     sys.exit(1)
 if "seed=4" in words:
     os.kill(os.getpid(), signal.SIGKILL)
-folder.mkdir(parents=True)
+folder.mkdir(parents=True, exist_ok=True)
 with open("started", "a") as file:
     print(*words, file=file)
 try:
@@ -177,6 +179,19 @@ def test_only_what_has_not_finished_is_run_again(
     shown = capfd.readouterr().out
     assert f"{place} holds a run that did not finish; it is removed and begins anew" in shown
     assert f"job 2 of 2: seed=1: finished before, in {one.relative_to(tmp_path)}" in shown
+
+
+def test_a_job_that_was_cut_off_goes_on(
+    stub: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one, two = plan(["seed=1,2"])[1]
+    for job in (one, two):
+        (job.folder(stub) / "checkpoint").mkdir(parents=True)
+    (two.folder(stub) / "checkpoint" / "job.json").touch()
+    assert sweep(["seed=1,2"]) == 0
+    assert started(tmp_path) == ["seed=1", "resumed"]
+    shown = capfd.readouterr().out
+    assert f"{two.folder(stub).relative_to(tmp_path)} holds a run that did not finish; it" in shown
 
 
 def test_a_folder_that_cannot_be_made_is_the_jobs_failure(
