@@ -11,6 +11,7 @@ from fedcomp.checkpoint.files import Checkpoints, Part
 from fedcomp.link.ledger import Ledger
 from fedcomp.link.server import ServerLink
 from fedcomp.models.base import load_tensors
+from fedcomp.report.observer import Trained
 from fedcomp.report.relevance import RelevancePicture
 from fedcomp.report.runfolder import RunFolder
 from fedcomp.report.scales import ScalesPicture
@@ -60,8 +61,6 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
     strategy = build_strategy(settings)
     ledger = Ledger(setup.manifest)
     link = ServerLink(setup.session(job.run_id), setup.take_initial())
-    timeout = settings.engine.start_timeout
-    sites = meet(grid, settings.clients, ledger, hooks.stop, timeout)
     task = setup.dataset.task
 
     def measure(model: Tensors) -> dict[str, float]:
@@ -83,6 +82,11 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         "tables": table,
     }
 
+    checkpoints = Checkpoints(folder, job.run_id, parts, hooks.clients)
+    saved = checkpoints.load()
+    timeout = settings.engine.start_timeout
+    sites = meet(grid, settings.clients, ledger, hooks.stop, timeout)
+
     Compressed(
         strategy,
         grid=CompressingGrid(grid, link, ledger, sites, hooks.stop, step.view),
@@ -92,8 +96,8 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         settings=settings,
         evaluate=measure,
         observers=[*pictures, table, *hooks.observers],
-        checkpoints=Checkpoints(folder, job.run_id, parts, hooks.clients),
-    ).start(TASKS[task].metric)
+        checkpoints=checkpoints,
+    ).start(TASKS[task].metric, Trained.from_json(saved) if saved else None)
 
 
 app = make_app()

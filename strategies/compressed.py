@@ -57,7 +57,7 @@ class Compressed:
     observers
         Told of every round.
     checkpoints
-        Where to go on from, and where to write what a later process needs to go on.
+        Where to write what a later process needs to go on.
     """
 
     def __init__(
@@ -84,10 +84,15 @@ class Compressed:
         self._checkpoints = checkpoints
         self._manifest = link.session.manifest
 
-    def start(self, metric: str) -> None:
-        """Run all rounds; observers see the end of the run however it comes."""
-        saved = self._checkpoints.load()
-        trained = Trained(0) if saved is None else Trained.from_json(saved)
+    def start(self, metric: str, saved: Trained | None = None) -> None:
+        """Run all rounds; observers see the end of the run however it comes.
+
+        Parameters
+        ----------
+        saved
+            The round at which an earlier process left the run.
+        """
+        trained = saved or Trained(0)
         start = RunStart(self._manifest.parameters, metric, self._ledger, trained.round)
         for observer in self._observers:
             observer.on_start(start)

@@ -87,10 +87,10 @@ class Ledger:
         return {}, {"totals": totals, "open": [astuple(entry) for entry in self._open]}
 
     def load(self, arrays: Tensors, values: dict[str, Any]) -> None:  # noqa: ARG002
-        """Add a saved state to what has been booked since."""
+        """Take up a saved state."""
         for name in _TOTALS:
-            setattr(self, name, getattr(self, name) + values["totals"][name])
-        self._open = [*(Entry(*row) for row in values["open"]), *self._open]
+            setattr(self, name, values["totals"][name])
+        self._open = [Entry(*row) for row in values["open"]]
 
     def take(self) -> list[Entry]:
         """Return the entries since the last call."""

@@ -75,6 +75,7 @@ class RunFolder:
         self._folder = folder
         self._history: list[tuple[float, int]] = []
         self._files: dict[str, TextIO] = {}
+        self._lengths: dict[str, int] = {}
         self._columns: tuple[str, ...] = ()
         self._rates: dict[str, list[float]] = {name: [] for name in RATE_COLUMNS}
         self._failures = 0
@@ -91,14 +92,16 @@ class RunFolder:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._start = start
         self._began = time.perf_counter()
-        if "packets.csv" not in self._files:
+        if "packets.csv" not in self._lengths:
             self._write("packets.csv", ENTRY_FIELDS)
 
     def save(self) -> tuple[Tensors, dict[str, Any]]:
         """Return what the next rounds add to; the tables themselves stay where they are."""
         for file in self._files.values():
             file.flush()
-        lengths = {name: (self._folder / name).stat().st_size for name in self._files}
+        lengths = {
+            name: (self._folder / name).stat().st_size for name in (self._lengths | self._files)
+        }
         return {}, {
             "lengths": lengths,
             "columns": list(self._columns),
@@ -116,7 +119,7 @@ class RunFolder:
                 msg = f"{path} is shorter than the checkpoint says: the run cannot go on with it"
                 raise DataError(msg)
             os.truncate(path, length)
-            self._files[name] = path.open("a", newline="", encoding="utf-8")
+        self._lengths = dict(values["lengths"])
         self._columns = tuple(values["columns"])
         self._history = [(score, sent) for score, sent in values["history"]]
         self._rates = dict(values["rates"])
@@ -186,7 +189,8 @@ class RunFolder:
     def _write(self, name: str, row: Any) -> None:
         if name not in self._files:
             path = self._folder / name
-            self._files[name] = path.open("w", newline="", encoding="utf-8")
+            mode = "a" if name in self._lengths else "w"
+            self._files[name] = path.open(mode, newline="", encoding="utf-8")  # type: ignore[assignment]
         csv.writer(self._files[name], lineterminator="\n").writerow(row)
 
     def _summarise(self) -> None:
