@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedcomp.errors import ConfigError, DataError, suggest
-from fedcomp.files import replace_text
 from fedcomp.settings import parse
+from fedcomp.storage import save_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,8 +183,8 @@ def store(folder: Path, words: list[str], config: dict[str, Any]) -> None:
     place = folder / ".hydra"
     place.mkdir(exist_ok=True)
     given = [word for word in words if not word.startswith("hydra.")]
-    replace_text(place / "overrides.yaml", as_yaml(given))
-    replace_text(place / "config.yaml", as_yaml(config))
+    save_text(as_yaml(given), place / "overrides.yaml")
+    save_text(as_yaml(config), place / "config.yaml")
 
 
 def stored_group(folder: Path, name: str) -> dict[str, Any]:

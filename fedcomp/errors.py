@@ -10,7 +10,8 @@ FedcompError
 │   ├── DivergedError  ... although both took themselves to hold the same model
 │   └── StaleError     ... because a message came after a later one
 ├── EngineError        Flower or Ray could not start or broke down
-└── RoundError         a round had too few valid replies
+├── RoundError         a round had too few valid replies
+└── StorageError       a run's files cannot be written
 RunInterrupted         somebody asked the run to stop
 
 A message says what was given, what is allowed and what to do.
@@ -76,8 +77,29 @@ class RoundError(FedcompError, RuntimeError):
     """A round that cannot be aggregated."""
 
 
+class StorageError(FedcompError, RuntimeError):
+    """A disk that is full, or a folder that is gone or not to be written to."""
+
+
 class RunInterrupted(Exception):  # noqa: N818  an order from outside, not a failure
     """The run was asked to stop; what was measured stays."""
+
+
+def brief(value: object, most: int = 60) -> str:
+    """Return what was given for an error message, in a few words however much it is.
+
+    Examples
+    --------
+    >>> brief("no"), brief(b"x" * 10**6, 3), brief(["a", "b"]), brief(list(range(1000)), 2)
+    ("'no'", "b'xxx'… (1000000)", "['a', 'b']", '[0, 1]… (1000)')
+    """
+    if not isinstance(value, str | bytes | list | tuple):
+        return repr(value)
+    start = value[:most]
+    if isinstance(start, list | tuple):
+        shown = f"[{', '.join(brief(part) for part in start[:10])}]"
+        return shown if len(value) <= min(most, 10) else f"{shown}… ({len(value)})"
+    return repr(start) if len(value) <= most else f"{start!r}… ({len(value)})"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

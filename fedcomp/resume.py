@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from fedcomp import __version__
 from fedcomp.errors import ConfigError, DataError
-from fedcomp.files import replace_json
+from fedcomp.storage import save_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,7 +42,7 @@ class Start:
         """Write the file."""
         path = _path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_json(path, vars(self))
+        save_json(vars(self), path)
 
     @classmethod
     def read(cls, folder: Path) -> Start:

@@ -8,6 +8,7 @@ not be forgotten.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from contextlib import ExitStack, contextmanager
@@ -18,8 +19,9 @@ import numpy as np
 from flwr.app import ConfigRecord, MetricRecord
 
 from fedcomp import seeds
-from fedcomp.errors import FedcompError, RoundError, RunInterrupted
+from fedcomp.errors import FedcompError, RoundError, RunInterrupted, StorageError
 from fedcomp.report.observer import RoundResult, RunStart, Trained
+from fedcomp.storage import writing
 from fedcomp.wire import keys
 from fedcomp.wire.records import from_record, to_record
 from strategies.aggregate import check_aggregate, join, strategy_specs
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
 
     from fedcomp.checkpoint.files import Checkpoints
-    from fedcomp.link.ledger import Ledger
+    from fedcomp.link.ledger import Ledger, Purpose
     from fedcomp.link.server import ServerLink
     from fedcomp.methods import ServerStep
     from fedcomp.report.observer import Observer
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from fedcomp.tensors import Tensors
     from strategies.exchange import Exchange
     from strategies.grid import CompressingGrid
+
+log = logging.getLogger(__name__)
 
 
 class Compressed:
@@ -95,10 +99,11 @@ class Compressed:
         trained = saved or Trained(0)
         start = RunStart(self._manifest.parameters, metric, self._ledger, trained.round)
         for observer in self._observers:
-            observer.on_start(start)
+            with writing():
+                observer.on_start(start)
         with ExitStack() as ends:
             for observer in reversed(self._observers):
-                ends.callback(self._end, observer)
+                ends.push(self._ending(observer))
             if saved is None:
                 self._save(trained)
             self._tell(self._measured(trained))
@@ -107,17 +112,30 @@ class Compressed:
                 self._save(trained)
                 self._tell(self._measured(trained))
 
-    def _end(self, observer: Observer) -> None:
-        observer.on_end(self._link.public)
+    def _ending(self, observer: Observer) -> Callable[..., None]:
+        """Return what tells an observer of the end; why the run ended early counts for more."""
+
+        def end(_: object, error: BaseException | None, __: object) -> None:
+            try:
+                with writing():
+                    observer.on_end(self._link.public)
+            except StorageError as other:
+                if error is None:
+                    raise
+                log.warning("%s", other)
+
+        return end
 
     def _tell(self, result: RoundResult) -> None:
         for observer in self._observers:
-            observer.on_round(result)
+            with writing():
+                observer.on_round(result)
 
     def _save(self, trained: Trained) -> None:
         every = self._settings.checkpoint_every
         if every and (trained.round % every == 0 or trained.round == self._settings.rounds):
-            self._checkpoints.save(trained.round, trained.to_json())
+            with writing():
+                self._checkpoints.save(trained.round, trained.to_json())
 
     def _measured(self, trained: Trained) -> RoundResult:
         """Evaluate the newest version, at clients too if the strategy wants that."""
@@ -151,11 +169,12 @@ class Compressed:
 
     def _train(self, number: int) -> tuple[Exchange, float]:
         """Exchange, aggregate and publish; return the account and the seconds of publishing."""
-        exchange = self._grid.open(number, "train")
+        exchange = self._open(number, "train")
         with self._calling("configure_train", number), self._seeded("train", number):
             messages = list(
                 self._strategy.configure_train(number, self._record(), ConfigRecord(), self._grid)
             )
+        self._grid.miss(self._settings.clients_per_round - len(messages))
         replies = self._exchange(messages)
         del messages  # they hold the old model
         self._ledger.trained(len(replies))
@@ -195,7 +214,7 @@ class Compressed:
 
     def _evaluate_federated(self, number: int) -> tuple[dict[str, float], int]:
         """Let the strategy evaluate the new version at clients; return metrics and failures."""
-        exchange = self._grid.open(number, "evaluate")
+        exchange = self._open(number, "evaluate")
         with self._calling("configure_evaluate", number), self._seeded("evaluate", number):
             messages = list(
                 self._strategy.configure_evaluate(
@@ -214,6 +233,9 @@ class Compressed:
         """Return what the strategy sees of the exact model."""
         exact = self._step.view(self._link.exact.__getitem__)
         return to_record({s.name: exact(s.name) for s in strategy_specs(self._manifest)})
+
+    def _open(self, number: int, purpose: Purpose) -> Exchange:
+        return self._grid.open(number, purpose, self._settings.engine.round_timeout)
 
     def _exchange(self, messages: Iterable[Message]) -> list[Message]:
         return self._grid.send_and_receive(messages, timeout=self._settings.engine.round_timeout)

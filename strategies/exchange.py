@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_SHOWN = 4000
+"""Characters of a reason that are written to the log: clients choose how long theirs are."""
+
+MOST_REPEATED = 500
+"""Of its last line as many are repeated where the run ends because of it."""
+
 
 def unchanged(model: Lookup) -> Lookup:
     """Let strategies see a model as it is, like `ServerStep.view` unless a method overrides it."""
@@ -108,6 +114,20 @@ class Exchange:
 
     def fail(self, site: str, reason: str) -> None:
         """Note that a site gave no usable reply; of a traceback only the last line is kept."""
-        lines = [line.strip() for line in reason.splitlines() if line.strip()]
-        self.failures[site] = lines[-1] if lines else "no reason was given"
-        log.warning("round %d: site %s failed: %s", self.round, site, reason)
+        self.ledger.failures += site not in self.failures
+        lines = readable(reason)
+        self.failures[site] = lines[-1].strip()[:MOST_REPEATED]
+        log.warning("round %d: site %s failed: %s", self.round, site, "\n    ".join(lines))
+
+
+def readable(text: str) -> list[str]:
+    r"""Return the end of what a client says, without what a terminal would take for commands.
+
+    Examples
+    --------
+    >>> readable("Traceback:\r\n  in f\n\nOSError: \x1b[31mno\n"), readable(" ")
+    (['Traceback:', '  in f', 'OSError: ?[31mno'], ['no reason was given'])
+    """
+    lines = [line.rstrip() for line in text[-MOST_SHOWN:].splitlines() if line.strip()]
+    plain = ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
+    return plain or ["no reason was given"]

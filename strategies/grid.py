@@ -10,7 +10,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from fedcomp.errors import RunInterrupted
+from fedcomp.errors import RoundError, RunInterrupted
 from strategies.exchange import Exchange, unchanged
 from strategies.forward import ForwardingGrid
 from strategies.mailbox import Letter, Mailbox
@@ -68,10 +68,19 @@ class CompressingGrid(ForwardingGrid):
         self._roster = Roster(inner, ledger, sites, stop)
         self._mail = Mailbox()
         self._view = view
+        self._patience = float("inf")
+        self._waits_until: float | None = None
         self.exchange = Exchange(ledger, 0, "train", view)
 
-    def open(self, round_number: int, purpose: Purpose) -> Exchange:
-        """Begin the account of one exchange; replies to earlier ones are not waited for."""
+    def open(self, round_number: int, purpose: Purpose, patience: float = float("inf")) -> Exchange:
+        """Begin the account of one exchange; replies to earlier ones are not waited for.
+
+        Parameters
+        ----------
+        patience
+            Seconds that the strategy may wait for clients before it asks some.
+        """
+        self._patience, self._waits_until = patience, None
         self._mail.begin()
         self._roster.begin(round_number)
         self._link.begin()
@@ -82,7 +91,23 @@ class CompressingGrid(ForwardingGrid):
         """Return the connected nodes in the order of their sites; strategies may wait here."""
         if self._stop.is_set():
             raise RunInterrupted
-        return self._roster.connected()
+        if self._waits_until is not None and time.monotonic() > self._waits_until:
+            total = len(self._roster.sites())
+            msg = (
+                f"round {self.exchange.round}: the strategy has waited {self._patience:g} s for"
+                f" clients (engine.round_timeout), and {total - len(self._roster.absent())} of"
+                f" {total} are connected"
+            )
+            raise RoundError(msg)
+        found = self._roster.connected()
+        if self._waits_until is None:
+            self._waits_until = time.monotonic() + self._patience
+        return found
+
+    def miss(self, count: int) -> None:
+        """Note that the strategy asked so many clients too few, as far as some are not there."""
+        for site in self._roster.absent()[: max(count, 0)]:
+            self.exchange.fail(site, "its node is not connected")
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send each message with a packet in place of its arrays; return the ids of those sent."""
@@ -119,6 +144,8 @@ class CompressingGrid(ForwardingGrid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> list[Message]:
         """Exchange messages; return the valid replies in the order of their sites."""
+        self._patience = float("inf")
+        self._waits_until = None
         identifiers = self.push_messages(messages)
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
         while self._mail.waiting(identifiers) and time.monotonic() < deadline:

@@ -9,6 +9,7 @@ from flwr.app import ConfigRecord
 
 from fedcomp.errors import DivergedError
 from fedcomp.wire import keys
+from strategies.exchange import MOST_REPEATED, readable
 from strategies.replies import discard
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def is_nack(reply: Message) -> bool:
 def needs_keyframe(exchange: Exchange, link: ServerLink, site: str, nack: Message) -> bool:
     """Book a NACK; tell whether it is to be answered, which a second one is not."""
     fields = _fields(nack)
-    reason = str(fields[keys.NACK])
+    reason = "; ".join(readable(str(fields[keys.NACK])))[-MOST_REPEATED:]
     discard(exchange, site, nack, "nack")
     if keys.DIVERGED in fields and link.session.link.verify:
         raise DivergedError(reason)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
-from fedcomp.errors import BitstreamError, DivergedError
+from fedcomp.errors import BitstreamError, DivergedError, brief
+from fedcomp.link.settings import MOST_EXAMPLES
 from fedcomp.wire import keys
 from fedcomp.wire.records import blob_of, is_blob, lazy_record, reply_fields
 from fedcomp.wire.sizes import message_size
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from fedcomp.link.received import Received
     from fedcomp.link.server import ServerLink
     from strategies.exchange import Exchange
-
-MOST_EXAMPLES = 2**31
-"""More samples than this a client cannot have."""
 
 
 def judge(exchange: Exchange, link: ServerLink, site: str, reply: Message) -> bool:
@@ -62,7 +60,8 @@ def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message) -> N
         seconds = {name: _seconds(fields[name]) for name in keys.SECONDS if name in fields}
         spent = seconds.get(keys.ENCODE_SECONDS, 0.0)
         claims = reply_fields(fields)
-        checked = RecordDict({keys.METRICS: _metrics(content)})
+        most = link.session.link.max_examples
+        checked = RecordDict({keys.METRICS: _metrics(content, most or MOST_EXAMPLES)})
         if exchange.purpose == "train":
             if len(blobs) != 1 or keys.ARRAYS not in content.array_records:
                 _refuse(f"carries {len(blobs)} array records, expected one named {keys.ARRAYS}")
@@ -89,7 +88,7 @@ def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message) -> N
 def discard(exchange: Exchange, site: str, reply: Message, kind: str) -> None:
     """Book a reply that is not used, and look no closer."""
     records = reply.content.array_records.values() if reply.has_content() else ()
-    packet = sum(len(blob_of(record)) for record in records if is_blob(record))
+    packet = sum(len(record[keys.BLOB].data) for record in records if is_blob(record))
     exchange.book(site, "uplink", kind, "", Sizes(message_size(reply), packet=packet))
 
 
@@ -107,20 +106,22 @@ def refuse_odd_metrics(exchange: Exchange) -> None:
             del exchange.replies[site]
             exchange.received.pop(site, None)
             exchange.side.pop(site, None)
-            exchange.fail(site, f"its metrics are {sorted(found)}, those of most {sorted(usual)}")
+            shown = brief(sorted(found)), brief(sorted(usual))
+            exchange.fail(site, f"its metrics are {shown[0]}, those of most {shown[1]}")
 
 
-def _metrics(content: RecordDict) -> MetricRecord:
+def _metrics(content: RecordDict, most: int) -> MetricRecord:
     records = content.metric_records
     if list(records) != [keys.METRICS]:
-        _refuse(f"carries the metric records {list(records)}, expected one named {keys.METRICS}")
+        _refuse(f"carries metric records {brief(list(records))}, expected one: {keys.METRICS}")
     record = records[keys.METRICS]
     for name, value in record.items():
         if isinstance(value, list) or not math.isfinite(value):
-            _refuse(f"reports {name} = {value}, expected a finite number")
+            _refuse(f"reports {brief(name)} = {brief(value)}, expected a finite number")
     examples = record.get(keys.EXAMPLES)
-    if isinstance(examples, list) or not 0 < (examples or 0) <= MOST_EXAMPLES:
-        _refuse(f"reports {keys.EXAMPLES} = {examples}, allowed are 1 to {MOST_EXAMPLES}")
+    if isinstance(examples, list) or not 0 < (examples or 0) <= most:
+        allowed = f"allowed are 1 to {most} (link.max_examples)"
+        _refuse(f"reports {keys.EXAMPLES} = {brief(examples)}, {allowed}")
     return record
 
 
@@ -132,7 +133,7 @@ def _is_empty(received: Received, link: ServerLink) -> bool:
 
 def _seconds(value: object) -> float:
     if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        _refuse(f"reports {value} as a time")
+        _refuse(f"reports {brief(value)} as a time")
     return float(value)
 
 

@@ -43,6 +43,7 @@ class Roster:
         self._asked: set[int] = set()
         self._awaited: set[int] = set()
         self._refused: set[int] = set()
+        self._there: set[int] = set(sites)
 
     def begin(self, round_number: int) -> None:
         """Begin an exchange: nodes that have not answered are asked again when they are seen."""
@@ -63,6 +64,10 @@ class Roster:
         """Return all sites in their order."""
         return list(self._nodes)
 
+    def absent(self) -> list[str]:
+        """Return the sites whose node was not there when it was last asked who is."""
+        return [site for site, node in self._nodes.items() if node not in self._there]
+
     def connected(self) -> list[int]:
         """Return the nodes that are there in the order of their sites; newcomers are asked."""
         there = list(self._grid.get_node_ids())
@@ -71,7 +76,7 @@ class Roster:
             self._ask(new)
         if self._handshake.waiting:
             self._listen()
-        present = set(there)
+        self._there = present = set(there)
         self._assign(present)
         return [node for node in self._nodes.values() if node in present]
 

@@ -16,9 +16,9 @@ import zlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from fedcomp.files import replace_json
+from fedcomp.storage import save_json, save_tensors
 from fedcomp.tensors import contiguous
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Checkpoints:
             arrays |= {f"{name}/{key}": value for key, value in found.items()}
         stored, same = _distinct(arrays)
         file = place / "arrays.safetensors"
-        save_file({name: contiguous(value) for name, value in stored.items()}, file)
+        save_tensors({name: contiguous(value) for name, value in stored.items()}, file)
         index = {
             "run_id": self._run_id,
             "values": values,
@@ -98,7 +98,7 @@ class Checkpoints:
             "same": same,
             "crc32": _checksum(file),
         }
-        replace_json(place / "state.json", index)
+        save_json(index, place / "state.json")
         self._good = place
 
     def load(self) -> dict[str, Any] | None:

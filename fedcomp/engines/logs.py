@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+class LogFile(logging.FileHandler):
+    """A file of messages; where no more can be written, they are dropped without a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Drop a message: the run says by itself what it cannot write."""
+
+    def close(self) -> None:
+        """Close the file, with or without what is still to be written."""
+        with suppress(OSError):
+            super().close()
+
 
 _OURS = ("fedcomp", "strategies", "clients")
 _THEIRS = ("flwr", "ray", "py.warnings")
@@ -23,7 +36,7 @@ def logging_to(path: Path | None, *, verbose: bool) -> Iterator[None]:
     where the root logger has one as well; here it keeps its handler only if `verbose`.
     """
     import_module("flwr.common")  # it sets up its logger when it is imported
-    file = logging.FileHandler(path, encoding="utf-8") if path else logging.NullHandler()
+    file = LogFile(path, encoding="utf-8") if path else logging.NullHandler()
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     before = {name: _state(logging.getLogger(name)) for name in (*_OURS, *_THEIRS)}
     for name in (*_OURS, *_THEIRS):

@@ -14,17 +14,19 @@ from urllib.parse import quote, unquote
 
 from filelock import FileLock
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from fedcomp.link.part_files import (
     check_missing,
     read_bytes,
     read_part,
+    save_whole,
     write_bytes,
     write_part,
 )
 from fedcomp.link.state import ClientState, Pending, Previous
-from fedcomp.tensors import contiguous, version_of
+from fedcomp.storage import removed_unless_whole
+from fedcomp.tensors import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +120,8 @@ class FileStateStore:
             },
         }
         temporary = folder / f"{uuid.uuid4().hex}.tmp"
-        temporary.write_text(json.dumps(index), encoding="utf-8")
+        with removed_unless_whole(temporary):
+            temporary.write_text(json.dumps(index), encoding="utf-8")
         temporary.replace(folder / "state.json")
         self._sweep(folder, index)
 
@@ -210,7 +213,7 @@ class FileStateStore:
             os.link(shared, link)
         except FileNotFoundError:
             temporary = self._models / f"{uuid.uuid4().hex}.tmp"
-            save_file({name: contiguous(value) for name, value in model.items()}, temporary)
+            save_whole(model, temporary)
             os.link(temporary, link)
             temporary.replace(shared)
 

@@ -38,12 +38,13 @@ class Entry:
 
 ENTRY_FIELDS = tuple(field.name for field in fields(Entry))
 
-_TOTALS = (
+TOTALS = (
     "reference_bytes",
     "uplink_bytes",
     "downlink_bytes",
     "evaluation_bytes",
     "message_bytes",
+    "failures",
 )
 
 
@@ -55,9 +56,12 @@ class Ledger:
     reference_bytes
         What float32 would have cost: 4 bytes × elements, each way, for each client that trained;
         scale factors, which a method adds to the model, would not have been there.
+    failures
+        How often a client gave no usable reply, in rounds that ended early, too.
     """
 
     def __init__(self, manifest: Manifest) -> None:
+        self.failures = 0
         self.reference_bytes = 0
         self.uplink_bytes = 0
         self.downlink_bytes = 0
@@ -83,12 +87,12 @@ class Ledger:
 
     def save(self) -> tuple[Tensors, dict[str, Any]]:
         """Return the totals, and the entries that nobody has taken, as values for JSON."""
-        totals = {name: getattr(self, name) for name in _TOTALS}
+        totals = {name: getattr(self, name) for name in TOTALS}
         return {}, {"totals": totals, "open": [astuple(entry) for entry in self._open]}
 
     def load(self, arrays: Tensors, values: dict[str, Any]) -> None:  # noqa: ARG002
         """Take up a saved state."""
-        for name in _TOTALS:
+        for name in TOTALS:
             setattr(self, name, values["totals"][name])
         self._open = [Entry(*row) for row in values["open"]]
 

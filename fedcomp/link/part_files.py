@@ -10,10 +10,13 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from fedcomp.link.state import Part
+from fedcomp.storage import removed_unless_whole
 from fedcomp.tensors import contiguous
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fedcomp.tensors import Tensors
 
 
 def write_part(folder: Path, kind: str, part: Part) -> str | None:
@@ -21,8 +24,9 @@ def write_part(folder: Path, kind: str, part: Part) -> str | None:
     if part.path is None or part.path.parent != folder:
         if not part.tensors:
             return None
-        part.path = folder / f"{kind}-{uuid.uuid4().hex}.safetensors"
-        save_file({name: contiguous(value) for name, value in part.tensors.items()}, part.path)
+        path = folder / f"{kind}-{uuid.uuid4().hex}.safetensors"
+        save_whole(part.tensors, path)
+        part.path = path
     return part.path.name
 
 
@@ -33,9 +37,16 @@ def write_bytes(folder: Path, data: bytes) -> str | None:
     path = folder / _name(data)
     if not path.exists():
         temporary = folder / f"{uuid.uuid4().hex}.tmp"
-        temporary.write_bytes(data)
+        with removed_unless_whole(temporary):
+            temporary.write_bytes(data)
         temporary.replace(path)
     return path.name
+
+
+def save_whole(tensors: Tensors, path: Path) -> None:
+    """Write a file of tensors."""
+    with removed_unless_whole(path):
+        save_file({name: contiguous(value) for name, value in tensors.items()}, path)
 
 
 def read_part(folder: Path, name: str | None) -> Part:

@@ -215,6 +215,9 @@ class ServerLink:
         if len(packets) > 1 or packet.flags:
             msg = f"an uplink message holds one plain packet, this one {len(packets)} with flags"
             raise BitstreamError(msg)
+        if packet.version != NO_VERSION:
+            msg = f"a reply names no new version, this one {packet.version.hex()}"
+            raise BitstreamError(msg)
         if packet.round != round_number or packet.base != self.version:
             msg = (
                 f"the reply is for round {packet.round} and version {packet.base.hex()}, the round"

@@ -10,6 +10,9 @@ from annotated_types import Ge, Gt, Le
 if TYPE_CHECKING:
     from fedcomp.codecs.base import Codec
 
+MOST_EXAMPLES = 2**31
+"""More samples than this no client has."""
+
 
 @dataclass(frozen=True)
 class LinkSettings:
@@ -33,6 +36,9 @@ class LinkSettings:
         Largest L2 norm of what is kept; the rest is given up.
     max_update_norm
         Replies whose update of the parameters has a larger L2 norm are refused.
+    max_examples
+        Replies that claim more samples are refused.  Only the clients know how many they have, and
+        most strategies weigh replies by it: unless there is a bound, one client can take over.
     history_bytes, history_versions
         Bounds of the packets kept for clients that missed some, the newest aside; a client that
         missed more gets a keyframe.
@@ -44,6 +50,7 @@ class LinkSettings:
     feedback_decay: Annotated[float, Ge(0), Le(1)] = 1.0
     feedback_max_norm: Annotated[float, Gt(0)] | None = None
     max_update_norm: Annotated[float, Gt(0)] | None = None
+    max_examples: Annotated[int, Ge(1), Le(MOST_EXAMPLES)] | None = None
     history_bytes: Annotated[int, Ge(0)] = 64_000_000
     history_versions: Annotated[int, Ge(1)] = 100
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import platform
 import time
 from contextlib import ExitStack
 from importlib.metadata import version
 from statistics import mean
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from fedcomp import __version__
 from fedcomp.errors import DataError
-from fedcomp.files import replace_json
 from fedcomp.link.ledger import ENTRY_FIELDS, Entry, total
 from fedcomp.model_size import deflated_bytes, float_bytes, packed_bytes
+from fedcomp.storage import Table, save_json, save_tensors
 from fedcomp.tensors import Kind, Manifest, TensorSpec, contiguous
 
 if TYPE_CHECKING:
@@ -74,11 +71,10 @@ class RunFolder:
         self._setup = setup
         self._folder = folder
         self._history: list[tuple[float, int]] = []
-        self._files: dict[str, TextIO] = {}
+        self._files: dict[str, Table] = {}
         self._lengths: dict[str, int] = {}
         self._columns: tuple[str, ...] = ()
         self._rates: dict[str, list[float]] = {name: [] for name in RATE_COLUMNS}
-        self._failures = 0
         self._account: dict[str, object] = {}
         self._ended = False
         self._model: dict[str, Any] = {}
@@ -97,33 +93,26 @@ class RunFolder:
 
     def save(self) -> tuple[Tensors, dict[str, Any]]:
         """Return what the next rounds add to; the tables themselves stay where they are."""
-        for file in self._files.values():
-            file.flush()
-        lengths = {
-            name: (self._folder / name).stat().st_size for name in (self._lengths | self._files)
-        }
+        lengths = {name: file.length for name, file in self._files.items()}
         return {}, {
-            "lengths": lengths,
+            "lengths": self._lengths | lengths,
             "columns": list(self._columns),
             "history": self._history,
             "rates": self._rates,
-            "failures": self._failures,
             "seconds": self._seconds(),
         }
 
     def load(self, arrays: Tensors, values: dict[str, Any]) -> None:  # noqa: ARG002
-        """Take up a saved state; rows that were written after it are cut off."""
+        """Take up a saved state; rows that were written after it will be cut off."""
         for name, length in values["lengths"].items():
             path = self._folder / name
             if not path.is_file() or path.stat().st_size < length:
                 msg = f"{path} is shorter than the checkpoint says: the run cannot go on with it"
                 raise DataError(msg)
-            os.truncate(path, length)
         self._lengths = dict(values["lengths"])
         self._columns = tuple(values["columns"])
         self._history = [(score, sent) for score, sent in values["history"]]
         self._rates = dict(values["rates"])
-        self._failures = values["failures"]
         self._spent = values["seconds"]
 
     def on_round(self, result: RoundResult) -> None:
@@ -131,8 +120,7 @@ class RunFolder:
         if not self._columns:
             self._columns = self._metric_columns(result)
             self._write("rounds.csv", ("round", *self._columns, *_AFTER_METRICS))
-        for entry in result.entries:
-            self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
+        self._write("packets.csv", *map(_values, result.entries))
         rates = _rates(result)
         for name, value in rates.items():
             self._rates[name].append(value)
@@ -140,9 +128,6 @@ class RunFolder:
         values = [row.get(name, "") for name in self._columns]
         values += [row.get(name, getattr(result, name, "")) for name in _AFTER_METRICS]
         self._write("rounds.csv", (result.round, *values))
-        for file in self._files.values():
-            file.flush()
-        self._failures += result.failures
         self._account = dict(result.account)
         self._round = result.round
         self._history.append((result.metrics[self._start.metric], self._start.ledger.total_bytes))
@@ -151,22 +136,21 @@ class RunFolder:
     def on_end(self, model: Tensors) -> None:
         """Write the final public model and what an unfinished round sent; close the tables."""
         self._ended = True
-        with ExitStack() as files:
-            for entry in self._start.ledger.take():
-                self._write("packets.csv", [getattr(entry, name) for name in ENTRY_FIELDS])
+        with ExitStack() as steps:  # the last one first; each is tried although others fail
             for file in self._files.values():
-                files.enter_context(file)
-            self._write_model(model)
+                steps.callback(file.close)
+            if self._history:
+                steps.callback(self._summarise)
+            steps.callback(self._save, model)
+            self._write("packets.csv", *map(_values, self._start.ledger.take()))
 
-    def _write_model(self, model: Tensors) -> None:
+    def _save(self, model: Tensors) -> None:
         exported = self._setup.export(model)
         tensors = {name: contiguous(value) for name, value in exported.items()}
-        save_file(tensors, self._folder / "model.safetensors")
+        save_tensors(tensors, self._folder / "model.safetensors")
         manifest = self._manifest(tensors)
         weights = [spec.name for spec in manifest.specs if spec.kind is Kind.WEIGHT]
         self._model = {**zeros(tensors, weights), **sizes(tensors, manifest)}
-        if self._history:
-            self._summarise()
 
     def _manifest(self, tensors: Tensors) -> Manifest:
         """Describe the plain model."""
@@ -186,12 +170,10 @@ class RunFolder:
         settings = self._job.settings
         return (*names, *evaluated, *settings.recipe.reports, *settings.server_step.reports)
 
-    def _write(self, name: str, row: Any) -> None:
+    def _write(self, name: str, *rows: Iterable[Any]) -> None:
         if name not in self._files:
-            path = self._folder / name
-            mode = "a" if name in self._lengths else "w"
-            self._files[name] = path.open(mode, newline="", encoding="utf-8")  # type: ignore[assignment]
-        csv.writer(self._files[name], lineterminator="\n").writerow(row)
+            self._files[name] = Table(self._folder / name, self._lengths.get(name, 0))
+        self._files[name].add(*rows)
 
     def _summarise(self) -> None:
         settings, ledger = self._job.settings, self._start.ledger
@@ -220,12 +202,12 @@ class RunFolder:
             **self._account,
             **self._model,
             "bytes_to_target": {str(target): self._bytes_to(target) for target in settings.targets},
-            "failures": self._failures,
+            "failures": ledger.failures,
             "status": self._status(),
             "wall_seconds": self._seconds(),
             "versions": self._versions,
         }
-        replace_json(self._folder / "summary.json", summary)
+        save_json(summary, self._folder / "summary.json")
 
     def _seconds(self) -> float:
         return self._spent + time.perf_counter() - self._began
@@ -274,6 +256,10 @@ def sizes(tensors: Tensors, manifest: Manifest) -> dict[str, int]:
         "model_deflated_bytes": deflated_bytes(tensors),
         "model_packed_bytes": packed_bytes(tensors, manifest),
     }
+
+
+def _values(entry: Entry) -> list[Any]:
+    return [getattr(entry, name) for name in ENTRY_FIELDS]
 
 
 def _rates(result: RoundResult) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord
 
-from fedcomp.errors import BitstreamError
+from fedcomp.errors import BitstreamError, brief
 from fedcomp.tensors import VERSION_BYTES, Tensors, contiguous
 from fedcomp.tensors import Array as Values
 from fedcomp.wire import keys
@@ -35,11 +35,18 @@ def blob_of(record: ArrayRecord) -> bytes:
     if not is_blob(record):
         stypes = sorted({array.stype for array in record.values()})
         msg = (
-            f"a message carries {len(record)} arrays ({', '.join(stypes) or 'none'}) and no packet;"
+            f"a message carries {len(record)} arrays of the types {brief(stypes)} and no packet;"
             " both ends must run this project's apps"
         )
         raise BitstreamError(msg)
-    return record[BLOB].data
+    array = record[BLOB]
+    if (array.dtype, *array.shape) != ("uint8", len(array.data)):
+        msg = (
+            f"a packet of {len(array.data)} bytes travels as so many uint8, this one as"
+            f" {brief(array.dtype)} in {len(array.shape)} dimensions"
+        )
+        raise BitstreamError(msg)
+    return array.data
 
 
 class HeldArray(Array):
@@ -117,7 +124,7 @@ def downlink_fields(record: ConfigRecord) -> tuple[Downlink, int]:
     names = (keys.EXCHANGE, keys.USED, keys.PREVIOUS)
     number, plateaus = record.get(keys.ROUND_FIELD), record.get(keys.PLATEAUS)
     if not (isinstance(number, int) and isinstance(plateaus, int) and plateaus >= 0):
-        msg = f"the message names the round {number!r} and {plateaus!r} plateaus"
+        msg = f"the message names the round {brief(number)} and {brief(plateaus)} plateaus"
         raise BitstreamError(msg)
     exchange, used, previous = (_bytes(record, name, EXCHANGE_BYTES) for name in names)
     return Downlink(exchange, used, previous, plateaus), number
@@ -150,6 +157,6 @@ def reply_fields(record: ConfigRecord) -> Reply:
 def _bytes(record: ConfigRecord, name: str, size: int) -> bytes:
     value = record.get(name)
     if not isinstance(value, bytes) or len(value) != size:
-        msg = f"field {name!r} is {value!r}, expected {size} bytes"
+        msg = f"field {name!r} is {brief(value)}, expected {size} bytes"
         raise BitstreamError(msg)
     return value

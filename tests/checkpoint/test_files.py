@@ -110,7 +110,7 @@ def test_the_good_one_stays_until_the_next_is_whole(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fedcomp.checkpoint.files.save_file", full)
+    monkeypatch.setattr("fedcomp.checkpoint.files.save_tensors", full)
     with pytest.raises(OSError, match="No space"):
         checkpoints.save(2, {"round": 2})
     assert read(tmp_path)[0] == {"round": 1}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load, save
@@ -49,6 +49,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 @given(TREES)
+@settings(deadline=None)
 def test_a_value_comes_back_through_files_with_its_types(value: Any) -> None:
     arrays, rest = flatten(value)
     stored = load(save({name: contiguous(array) for name, array in arrays.items()}))

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,10 +13,9 @@ from typing import Any
 import pytest
 import safetensors.numpy
 
-from fedcomp.checkpoint import files
-from fedcomp.link import file_store, part_files
-from fedcomp.report import runfolder
-from tests.common import QUICK, read_csv, read_summary, run_inline
+from fedcomp import storage
+from fedcomp.link import part_files
+from tests.common import read_csv, read_summary, run_inline
 
 
 class Killed(BaseException):
@@ -59,7 +54,7 @@ class Deaths:
             save(tensors, path)
 
         with pytest.MonkeyPatch.context() as patch:
-            for module in (files, file_store, part_files, runfolder):
+            for module in (storage, part_files):
                 patch.setattr(module, "save_file", counted)
             self.folder, self.left, self.seen = str(folder), left, 0
             try:
