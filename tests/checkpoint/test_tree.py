@@ -45,7 +45,7 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, np.ndarray | np.generic):
         alike = (left.dtype, left.shape) == (right.dtype, right.shape)
         return alike and left.tobytes() == right.tobytes()
-    return left == right or left != left  # noqa: PLR0124  a number that is none
+    return left == right or left != left  # or a number that is none
 
 
 @given(TREES)
