@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
+    from rich.console import Console
+
     from fedcomp.resume import Start
     from fedcomp.runtime import Hooks
     from fedcomp.setup import Setup
@@ -186,7 +188,8 @@ def prepare(config: dict[str, Any]) -> Setup:
         strategy = import_module("strategies.build").build_strategy(settings)
         if settings.checkpoint_every:
             import_module("strategies.state").StrategyState(strategy).save()
-        setup.check()
+        if not settings.engine.remote:  # else data and model are the server's and the nodes' matter
+            setup.check()
     except DataError as error:
         raise ConfigError(str(error)) from error
     return setup
@@ -212,7 +215,6 @@ def _run(start: Start, place: Path, shown: Path, setup: Setup) -> int:
     from rich.console import Console
 
     from fedcomp.engines.logs import logging_to
-    from fedcomp.report import partition
     from fedcomp.report.progress import Progress
     from fedcomp.report.summary import closing
     from fedcomp.runtime import Hooks
@@ -220,13 +222,7 @@ def _run(start: Start, place: Path, shown: Path, setup: Setup) -> int:
 
     console, errors = Console(), Console(stderr=True)
     code = 0
-    parts, names = (setup.dataset.train, setup.partition), setup.dataset.names
-    console.print(partition.table(*parts, names))
-    if skipped := setup.dataset.skipped:
-        first = "\n".join(f"  {line}" for line in skipped[:_SHOWN])
-        text = f"{len(skipped)} samples are left out (dataset.skip_corrupt), see run.log:\n{first}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-    partition.draw(*parts, place / "partition.png", names)
+    skipped = [] if setup.settings.engine.remote else _show_data(setup, place, console)
     with logging_to(place / "run.log", verbose=setup.settings.verbose):
         for line in skipped:
             log.warning("left out: %s", line)
@@ -247,6 +243,20 @@ def _run(start: Start, place: Path, shown: Path, setup: Setup) -> int:
     if (place / "summary.json").is_file():
         console.print(closing(shown))
     return code
+
+
+def _show_data(setup: Setup, place: Path, console: Console) -> Sequence[str]:
+    """Show who holds what; return the samples that are left out."""
+    from fedcomp.report import partition
+
+    parts, names = (setup.dataset.train, setup.partition), setup.dataset.names
+    console.print(partition.table(*parts, names))
+    if skipped := setup.dataset.skipped:
+        first = "\n".join(f"  {line}" for line in skipped[:_SHOWN])
+        text = f"{len(skipped)} samples are left out (dataset.skip_corrupt), see run.log:\n{first}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    partition.draw(*parts, place / "partition.png", names)
+    return skipped
 
 
 @contextmanager

@@ -102,6 +102,19 @@ def brief(value: object, most: int = 60) -> str:
     return repr(start) if len(value) <= most else f"{start!r}… ({len(value)})"
 
 
+def one_line(text: str, most: int = 500) -> str:
+    r"""Return what somebody else wrote so that it cannot pass for more than a line of text.
+
+    Examples
+    --------
+    >>> one_line("no disk\n  round 9/9 \x1b[31m", 16)
+    'no disk round 9…'
+    """
+    words = " ".join(text.split())
+    shown = "".join(letter if letter.isprintable() else "?" for letter in words)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return "; nearest: …; allowed: …" for an error message.
 

@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt
 from fedcomp.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fedcomp.link.stores import StateStore
     from fedcomp.report.observer import Observer
@@ -40,11 +40,14 @@ class Hooks:
         Set by whoever wants the run to end at the next possible moment.
     clients
         The clients' states, if they lie where the server can reach them.
+    account
+        Returns what the engine adds to the summary.
     """
 
     observers: Sequence[Observer] = ()
     stop: Event = field(default_factory=Event)
     clients: StateStore | None = None
+    account: Callable[[], Mapping[str, object]] = dict
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,15 @@ class EngineSettings(ABC):
         Seconds after which a round goes on without the clients that have not answered.
     cpus_per_client
         Threads that one client computes with.
+
+    Attributes
+    ----------
+    remote
+        Whether the apps run elsewhere: data and run folder are theirs.
     """
 
     name: ClassVar[str]
+    remote: ClassVar[bool] = False
 
     min_results: Annotated[int, Ge(1)] = 1
     start_timeout: Annotated[float, Gt(0)] = 300.0

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 from annotated_types import Ge, Gt, Le
 from pydantic import Field
 
+from fedcomp import __version__
 from fedcomp.building import build, build_codec, build_named
 from fedcomp.codecs import CODECS, Codec
 from fedcomp.conflicts import conflicts
@@ -34,6 +35,7 @@ ENGINES: Registry[type[EngineSettings]] = Registry(
     {
         "flower": "fedcomp.engines.flower:FlowerEngine",
         "inline": "fedcomp.engines.inline:InlineEngine",
+        "superlink": "fedcomp.engines.superlink:SuperLinkEngine",
     },
 )
 
@@ -115,11 +117,18 @@ _PLAIN: dict[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its settings, the name of its state, and the folder of its results."""
+    """One run: its settings, the name of its state, and the folder of its results.
+
+    Attributes
+    ----------
+    version
+        That of the fedcomp that made it; both sides of a deployment have to run the same.
+    """
 
     config: Mapping[str, Any]
     run_id: str
     folder: str
+    version: str = __version__
     settings: Settings = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -127,7 +136,8 @@ class Job:
 
     def to_json(self) -> str:
         """Return the job as both Flower sides get it in their run config."""
-        return json.dumps({"config": self.config, "run_id": self.run_id, "folder": self.folder})
+        names = "config", "run_id", "folder", "version"
+        return json.dumps({name: getattr(self, name) for name in names})
 
     @classmethod
     def from_json(cls, text: str) -> Job:

@@ -14,11 +14,13 @@ import numpy as np
 from fedcomp import seeds
 from fedcomp.data.base import Samples, divide
 from fedcomp.data.server_data import Source, chosen, server_inputs
-from fedcomp.errors import ConfigError
+from fedcomp.errors import ConfigError, DataError
 from fedcomp.link.session import Session
 from fedcomp.tensors import Manifest, full_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import nn
 
     from fedcomp.data.base import Dataset
@@ -36,11 +38,16 @@ class Setup:
     needs_weights
         Whether the file that `model.weights` or `model.pretrained` names has to be here.  A client
         does without: its version 0 is another one then, and it gets the server's as a keyframe.
+    own_data
+        Whether all samples here belong to one client, as on the machine of a site.
     """
 
-    def __init__(self, settings: Settings, *, needs_weights: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, *, needs_weights: bool = True, own_data: bool = False
+    ) -> None:
         self.settings = settings
         self._needs_weights = needs_weights
+        self._own_data = own_data
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -86,7 +93,8 @@ class Setup:
 
     def client_indices(self, partition_id: int) -> tuple[Array, Array]:
         """Return which samples a client trains on, and which it keeps for validation."""
-        mine = self.partition[partition_id]
+        everything = np.arange(len(self.dataset.train)) if self._own_data else None
+        mine = self.partition[partition_id] if everything is None else everything
         rng = seeds.generator(self.settings.seed, "validation", partition_id)
         groups = self.settings.partition.groups(self.dataset.train)
         own = None if groups is None else groups[mine]
@@ -169,17 +177,35 @@ class Setup:
         own = full_digest(self.frozen), settings.recipe.keeps_background
         return Session(self.manifest, run_id, settings.seed, *codecs, settings.link, *own)
 
-    def check(self) -> None:
-        """Build all parts, so that what cannot work fails before anything is started."""
+    def check_client(self, partition_id: int) -> None:
+        """Build what a client needs."""
+        from fedcomp.training.loop import pick_device
+
+        pick_device(self.settings.train.device)
+        if not len(self.client_samples(partition_id)[0]):
+            msg = f"data_dir={self.settings.data_dir}: holds no sample to train on"
+            raise DataError(msg)
+        self._check_single_samples([partition_id])
+
+    def check(self, *, parts: bool = True) -> None:
+        """Build all parts, so that what cannot work fails before anything is started.
+
+        Parameters
+        ----------
+        parts
+            Whether clients' data are here, too.
+        """
         from fedcomp.training.loop import output_shape, pick_device
         from fedcomp.training.tasks import TASKS
 
-        _ = self.partition, pick_device(self.settings.train.device)
+        pick_device(self.settings.train.device)
         data, model = self.dataset, self.settings.model
+        if parts:
+            _ = self.partition
         try:
             _ = self.initial
             found = output_shape(self.module, data.input_shape)
-            self._check_single_samples()
+            self._check_single_samples(range(self.settings.clients) if parts else ())
         except (RuntimeError, MemoryError) as error:
             msg = f"model={model.name}: cannot be built with these settings: {error}"
             raise ConfigError(msg) from error
@@ -204,12 +230,12 @@ class Setup:
             )
             raise ConfigError(msg)
 
-    def _check_single_samples(self) -> None:
+    def _check_single_samples(self, clients: Iterable[int]) -> None:
         """Refuse batches of one sample where batch norm needs two."""
         import torch
 
         batch = self.settings.train.batch_size
-        least = min(len(self.client_indices(at)[0]) for at in range(self.settings.clients))
+        least = min((len(self.client_indices(at)[0]) for at in clients), default=2)
         if batch > 1 and least > 1:
             return
         try:

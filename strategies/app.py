@@ -16,13 +16,15 @@ from fedcomp.report.relevance import RelevancePicture
 from fedcomp.report.runfolder import RunFolder
 from fedcomp.report.scales import ScalesPicture
 from fedcomp.runtime import Hooks
-from fedcomp.settings import Job
 from fedcomp.setup import Setup
+from fedcomp.submitted import read
 from fedcomp.training.loop import evaluate
 from fedcomp.training.tasks import TASKS
-from fedcomp.wire import keys
+from strategies.admission import Admission
 from strategies.build import build_strategy
 from strategies.compressed import Compressed
+from strategies.deployed import deploy
+from strategies.gathering import gather
 from strategies.grid import CompressingGrid
 from strategies.handshake import meet
 from strategies.state import StrategyState
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from flwr.app import Context
     from flwr.serverapp import Grid
 
+    from fedcomp.settings import Job
     from fedcomp.tensors import Tensors
 
 
@@ -49,8 +52,11 @@ def make_app(hooks: Hooks | None = None, setup: Setup | None = None) -> ServerAp
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        job = Job.from_json(str(context.run_config[keys.RUN_CONFIG]))
-        serve(grid, job, setup or Setup(job.settings), given)
+        job = read(context.run_config, context.run_id)
+        if job.settings.engine.remote:
+            deploy(grid, job, context.run_config, serve)
+        else:
+            serve(grid, job, setup or Setup(job.settings), given)
 
     return app
 
@@ -68,7 +74,7 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         return evaluate(setup.module, setup.dataset.test, settings.train, task=task)
 
     folder = Path(job.folder)
-    table = RunFolder(job, folder, setup)
+    table = RunFolder(job, folder, setup, hooks.account)
     pictures = (
         ScalesPicture(setup.manifest, folder / "scales.png"),
         RelevancePicture(setup, folder, lambda: link.exact),
@@ -82,14 +88,21 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         "tables": table,
     }
 
+    admission = None
+    if settings.engine.remote:
+        bind = bool(getattr(settings.engine, "bind_sites", True))
+        parts["admission"] = admission = Admission(grid, settings.clients, bind=bind)
     checkpoints = Checkpoints(folder, job.run_id, parts, hooks.clients)
     saved = checkpoints.load()
-    timeout = settings.engine.start_timeout
-    sites = meet(grid, settings.clients, ledger, hooks.stop, timeout)
+    timeout, clients = settings.engine.start_timeout, settings.clients
+    if admission is None:
+        sites = meet(grid, clients, ledger, hooks.stop, timeout)
+    else:
+        sites = gather(grid, clients, ledger, admission, link.session.digest, timeout)
 
     Compressed(
         strategy,
-        grid=CompressingGrid(grid, link, ledger, sites, hooks.stop, step.view),
+        grid=CompressingGrid(grid, link, ledger, sites, hooks.stop, step.view, admission),
         link=link,
         ledger=ledger,
         step=step,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fedcomp.link.ledger import Ledger, Purpose
     from fedcomp.link.server import ServerLink
     from fedcomp.methods import Lookup
+    from strategies.admission import Admission
 
 POLL_SECONDS = 0.01
 
@@ -50,6 +51,8 @@ class CompressingGrid(ForwardingGrid):
         Set when the run is to end now.
     view
         What strategies are to see of a model.
+    admission
+        Decides who may take part, in a deployment.
     """
 
     def __init__(
@@ -60,12 +63,13 @@ class CompressingGrid(ForwardingGrid):
         sites: Mapping[int, str],
         stop: Event,
         view: Callable[[Lookup], Lookup] = unchanged,
+        admission: Admission | None = None,
     ) -> None:
         super().__init__(inner)
         self._link = link
         self._ledger = ledger
         self._stop = stop
-        self._roster = Roster(inner, ledger, sites, stop)
+        self._roster = Roster(inner, ledger, sites, stop, admission, link.session.digest)
         self._mail = Mailbox()
         self._view = view
         self._patience = float("inf")

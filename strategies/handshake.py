@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
-from fedcomp.errors import EngineError, RunInterrupted
+from fedcomp.errors import EngineError, RunInterrupted, one_line
 from fedcomp.wire import keys
 from fedcomp.wire.private import message_bytes
 from strategies.exchange import Exchange, Sizes
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.05
 
+_NOT_LOADED = 1
+"""Flower's code of errors while the app was imported; it keeps the reason to itself."""
+
 
 @dataclass(frozen=True)
 class Introduction:
@@ -38,11 +41,17 @@ class Handshake:
     """Asks nodes for their sites, and books what that costs.
 
     A question is booked without a client's name, which nobody knows before the answer.
+
+    Parameters
+    ----------
+    session
+        The digest of the run's session, which nodes that say theirs have to have, too.
     """
 
-    def __init__(self, grid: Grid, ledger: Ledger) -> None:
+    def __init__(self, grid: Grid, ledger: Ledger, session: bytes = b"") -> None:
         self._grid = grid
         self._ledger = ledger
+        self._session = session
         self._open: dict[str, int] = {}
         self._closed: dict[str, str] = {}
 
@@ -75,7 +84,7 @@ class Handshake:
                 site = self._closed.get(identifier, "")
                 exchange.book(site, "uplink", "duplicate", "", size)
                 continue
-            found = _read(self._open.pop(identifier), reply)
+            found = _read(self._open.pop(identifier), reply, self._session)
             self._closed[identifier] = found.site
             kind = "error" if reply.has_error() else "message"
             exchange.book(found.site, "uplink", kind, "", size)
@@ -121,13 +130,25 @@ def site_order(site: str) -> tuple[int, str]:
     return len(site), site
 
 
-def _read(node: int, reply: Message) -> Introduction:
+def _read(node: int, reply: Message, session: bytes) -> Introduction:
     if reply.has_error():
-        return Introduction(node, "", reply.error.reason or "an error without a reason")
-    site = reply.content.config_records.get(keys.FIELDS, ConfigRecord()).get(keys.SITE)
-    if isinstance(site, str) and site:
-        return Introduction(node, site)
-    return Introduction(node, "", f"it names {site!r} as its partition")
+        reason = one_line(reply.error.reason or "")
+        if reply.error.code == _NOT_LOADED:
+            reason += ": its SuperNode needs fedcomp, installed in the same Python environment"
+        return Introduction(node, "", reason or "an error without a reason")
+    fields = reply.content.config_records.get(keys.FIELDS, ConfigRecord())
+    site, problem = fields.get(keys.SITE), fields.get(keys.PROBLEM)
+    if isinstance(problem, str):
+        return Introduction(node, "", one_line(problem) or "a problem without a name")
+    if not (isinstance(site, str) and keys.SITE_NAME.fullmatch(site)):
+        return Introduction(node, "", one_line(f"it names {site!r} as its partition"))
+    if session and fields.get(keys.SESSION, session) != session:
+        reason = (
+            "its model is another one: its data have other classes or shapes, or the weights that"
+            " the part which is not trained starts from are others"
+        )
+        return Introduction(node, "", f"site {site}: {reason}")
+    return Introduction(node, site)
 
 
 def _check(stop: Event, deadline: float, state: str, timeout: float) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
     from fedcomp.link.ledger import Ledger
+    from strategies.admission import Admission
 
 WAIT_SECONDS = 5.0
 """How long a round waits for a newcomer's first answer; a later one counts from then on."""
@@ -30,11 +31,24 @@ class Roster:
     ----------
     sites
         What the nodes that were there at the start said, in the order of the sites.
+    admission
+        Decides who else may take part, in a deployment.
+    session
+        The digest of the run's session.
     """
 
-    def __init__(self, grid: Grid, ledger: Ledger, sites: Mapping[int, str], stop: Event) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        ledger: Ledger,
+        sites: Mapping[int, str],
+        stop: Event,
+        admission: Admission | None = None,
+        session: bytes = b"",
+    ) -> None:
         self._grid = grid
-        self._handshake = Handshake(grid, ledger)
+        self._handshake = Handshake(grid, ledger, session)
+        self._admission = admission
         self._stop = stop
         self._claims = dict(sites)
         self._nodes = {site: node for node, site in sites.items()}
@@ -44,6 +58,7 @@ class Roster:
         self._awaited: set[int] = set()
         self._refused: set[int] = set()
         self._there: set[int] = set(sites)
+        self._barred: set[int] = set()
 
     def begin(self, round_number: int) -> None:
         """Begin an exchange: nodes that have not answered are asked again when they are seen."""
@@ -71,7 +86,8 @@ class Roster:
     def connected(self) -> list[int]:
         """Return the nodes that are there in the order of their sites; newcomers are asked."""
         there = list(self._grid.get_node_ids())
-        new = [node for node in there if node not in self._claims and node not in self._asked]
+        known = self._claims.keys() | self._asked | self._barred
+        new = [node for node in there if node not in known]
         if new:
             self._ask(new)
         if self._handshake.waiting:
@@ -99,9 +115,18 @@ class Roster:
         for found in self._handshake.answers(self._round):
             if found.problem:
                 log.warning("node %d is new and does not take part: %s", found.node, found.problem)
+            elif reason := self._bar(found.node, found.site):
+                log.warning("node %d is left out: %s", found.node, reason)
             elif found.node not in self._claims:  # else asked again before it answered
                 self._claims[found.node] = found.site
                 self._spare[found.node] = found.site
+
+    def _bar(self, node: int, site: str) -> str:
+        """Return why a node may not be a site; it is not asked again then."""
+        reason = self._admission.refusal(node, site, self._nodes) if self._admission else ""
+        if reason:
+            self._barred.add(node)
+        return reason
 
     def _assign(self, present: set[int]) -> None:
         """Give sites whose node is gone, or that have none, to nodes that claim them."""
@@ -113,6 +138,8 @@ class Roster:
                 self._refuse(node, site)
                 continue
             log.info("site %s is node %d from now on", site, node)
+            if self._admission is not None:
+                self._admission.bind(node, site)
             del self._spare[node]
             if holder is not None:
                 self._spare[holder] = site

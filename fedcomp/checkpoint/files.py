@@ -108,10 +108,10 @@ class Checkpoints:
             if found is None:
                 continue
             arrays, index = found
-            for name, part in self._parts.items():
+            for name in self._parts.keys() & index["parts"]:  # another engine has others
                 head = f"{name}/"
                 mine = {k.removeprefix(head): v for k, v in arrays.items() if k.startswith(head)}
-                part.load(mine, index["parts"][name])
+                self._parts[name].load(mine, index["parts"][name])
             if self._clients is not None:
                 self._clients.restore(place / "clients")
             self._good = place

@@ -19,7 +19,7 @@ from fedcomp.storage import Table, save_json, save_tensors
 from fedcomp.tensors import Kind, Manifest, TensorSpec, contiguous
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from fedcomp.report.observer import RoundResult, RunStart
@@ -64,10 +64,19 @@ class RunFolder:
         Where the files go.
     setup
         Makes the whole plain model of the tensors that travel, and knows its inputs and outputs.
+    more
+        Returns what else goes into the summary.
     """
 
-    def __init__(self, job: Job, folder: Path, setup: Setup) -> None:
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        setup: Setup,
+        more: Callable[[], Mapping[str, object]] = dict,
+    ) -> None:
         self._job = job
+        self._more = more
         self._setup = setup
         self._folder = folder
         self._history: list[tuple[float, int]] = []
@@ -200,6 +209,7 @@ class RunFolder:
             "message_bytes": ledger.message_bytes,
             **{name: mean(values) if values else None for name, values in self._rates.items()},
             **self._account,
+            **self._more(),
             **self._model,
             "bytes_to_target": {str(target): self._bytes_to(target) for target in settings.targets},
             "failures": ledger.failures,

@@ -135,8 +135,10 @@ def closing(folder: Path) -> Table:
         "paper": _paper(summary),
         "evaluation": f"{megabytes(summary['evaluation_bytes'])} both ways, not in the ratio",
         "failures": str(summary["failures"]),
+        "superlink": _superlink(summary),
         "time": duration(summary["wall_seconds"]),
         "folder": str(folder),
+        "on server": summary.get("server_folder", ""),
     }
     for name, count in (("evaluation", "evaluation_bytes"), ("failures", "failures")):
         if summary[count] == 0:
@@ -201,6 +203,20 @@ def _paper(summary: dict[str, Any]) -> str:
     """Return the authors' count and how it is made."""
     text = authors_count(summary)
     return f"{text} by its authors' count: {summary['paper_bytes']['formula']}" if text else ""
+
+
+def _superlink(summary: dict[str, Any]) -> str:
+    """Return what a SuperLink counted, and what it was expected to; nothing of other engines."""
+    counted, expected = (
+        sum(summary.get(f"superlink_{name}", {}).values()) for name in ("counted_bytes", "bytes")
+    )
+    if not counted:
+        return ""
+    off = 100 * (counted - expected) / expected if expected else 100.0
+    return (
+        f"{megabytes(counted)} both ways by the SuperLink's own count, {off:+.2f} % of the"
+        f" {megabytes(expected)} that the messages are"
+    )
 
 
 def _both(summary: dict[str, Any], name: str, times: float, unit: str, of: str) -> str:

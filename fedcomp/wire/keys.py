@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 RUN_CONFIG = "fedcomp"
 """Key of Flower's run config under which the job travels as JSON."""
+
+OVERRIDES = "overrides"
+"""Key of Flower's run config with words of the command line, where no job was sent."""
 
 STYPE = "fedcomp.bitstream"
 """Serialisation type of the one array that holds a packet."""
@@ -15,6 +20,11 @@ FIELDS = "fc"
 """The ConfigRecord with what concerns one client: the fields below."""
 
 SITE = "site"
+SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a site may be called: it is part of file names and of messages to people."""
+
+PROBLEM = "problem"
+SESSION = "session"
 ROUND_FIELD = "r"
 EXCHANGE = "x"
 USED = "a"

@@ -10,6 +10,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from fedcomp.errors import EngineError
 from fedcomp.wire import keys
@@ -17,7 +18,7 @@ from fedcomp.wire import keys
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
     from flwr.clientapp import ClientApp
-    from flwr.serverapp import ServerApp
+    from flwr.serverapp import Grid, ServerApp
 
 SUPPORTED = ("1.41", "1.42")
 
@@ -49,6 +50,54 @@ def content_bytes(content: RecordDict) -> int:
     from flwr.common.serde import recorddict_to_proto
 
     return int(recorddict_to_proto(content).ByteSize())
+
+
+def superlink_bytes(message: Message) -> tuple[int, int]:
+    """Return what a SuperLink counts of a message as it goes to a node or comes from one.
+
+    In the order in which it names them: inbound, outbound.  It counts Fleet's requests and
+    responses without their HTTP headers, and each object that a message consists of.  Taken of a
+    copy: naming the objects of a message makes it keep a second copy of its arrays.
+    """
+    from flwr.common.serde import message_from_proto, message_to_proto
+    from flwr.proto.fleet_pb2 import (
+        PullMessagesRequest,
+        PullMessagesResponse,
+        PushMessagesRequest,
+        PushMessagesResponse,
+        Reconnect,
+    )
+    from flwr.proto.node_pb2 import Node
+    from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+
+    whole = message_to_proto(message)
+    copy = message_from_proto(whole)
+    objects = {name: len(o.deflate()) for name, o in get_all_nested_objects(copy).items()}
+    trees = [get_object_tree(copy)]
+    whole.ClearField("content")
+    meta = message.metadata
+    if not meta.reply_to_message_id:
+        request = PullMessagesRequest(node=Node(node_id=meta.dst_node_id))
+        response = PullMessagesResponse(messages_list=[whole], message_object_trees=trees)
+        return request.ByteSize(), response.ByteSize() + sum(objects.values())
+    pushed = PushMessagesRequest(
+        node=Node(node_id=meta.src_node_id),
+        messages_list=[whole],
+        message_object_trees=trees,
+        clientapp_runtime_list=[1.0],
+    )
+    answer = PushMessagesResponse(
+        reconnect=Reconnect(reconnect=5),
+        results={meta.message_id: 0},
+        objects_to_push=list(objects),
+        session_id=str(uuid4()),
+    )
+    return pushed.ByteSize() + sum(objects.values()), answer.ByteSize()
+
+
+def node_keys(grid: Grid) -> dict[int, str]:
+    """Return the public key of each node that is there, where a deployment has them."""
+    return {node.node_id: node.public_key.hex() for node in grid.get_nodes()}
 
 
 def set_message_id(message: Message, value: str) -> None:
