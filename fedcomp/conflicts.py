@@ -42,9 +42,9 @@ def conflicts(settings: Settings) -> list[str]:
         )
     if settings.engine.remote and settings.checkpoint_every > 1:
         problems.append(
-            f"checkpoint_every={settings.checkpoint_every}: clients of engine={settings.engine.name}"
-            " forget what a later message acknowledges, and a server that went back further would"
-            " need it again; choose 1, or 0 for none"
+            f"checkpoint_every={settings.checkpoint_every}: clients of a deployment forget what a"
+            " later message acknowledges, and a server that went back further would need it again;"
+            " choose 1, or 0 for none"
         )
     return problems + _strategy_conflicts(settings)
 

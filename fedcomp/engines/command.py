@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedcomp.errors import EngineError
+from fedcomp.errors import EngineError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,9 @@ OFFLINE = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
 }
 """Keeps Flower from asking anybody in the network but the SuperLink."""
+
+_PROGRESS = ("Using SuperLink", "Displaying information", "Stopping run")
+"""How lines begin that say what it is about to do; its errors come after them."""
 
 _CONNECTION = "fedcomp"
 _SECONDS = 120.0
@@ -59,8 +62,9 @@ class FlwrCommand:
             msg = f"{shown} failed: {lines[-1] if lines else f'exit code {done.returncode}'}"
             raise EngineError(msg) from error
         if not found.get("success"):
-            reason = " ".join(str(found.get("error-message", "no reason was given")).split())
-            msg = f"{shown} failed: {reason}"
+            lines = str(found.get("error-message", "no reason was given")).splitlines()
+            said = [line.strip() for line in lines if not line.strip().startswith(_PROGRESS)]
+            msg = f"{shown} failed: {one_line(' '.join(said))}"
             raise EngineError(msg)
         return found
 

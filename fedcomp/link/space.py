@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from fedcomp.link.session import Session
 
 
-def check_space(
-    folder: Path, session: Session, clients: int, rounds: int, copies: int = 1
-) -> None:
+def check_space(folder: Path, session: Session, clients: int, rounds: int, copies: int = 1) -> None:
     """Refuse a run whose clients' states may not fit on the disk: a version and feedback each.
 
     Parameters

@@ -9,10 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
-
-import psutil
 
 from fedcomp.engines.command import OFFLINE
 
@@ -93,12 +92,7 @@ class Cluster:
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:
-        if process.poll() is None:
-            found = psutil.Process(process.pid).children(recursive=True)
-            for child in found:
-                try:
-                    child.send_signal(signal.SIGKILL)
-                except psutil.NoSuchProcess:
-                    continue
-            process.kill()
-            process.wait()
+        """Kill a process and all that it has started, even where it is dead itself."""
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -199,7 +199,7 @@ def test_traffic_that_differs_is_said(
     ("code", "message"),
     [
         (
-            'print(\'{"success": false, "error-message": "no\\\\nroom"}\')',
+            'print(\'{"success": false, "error-message": "Using SuperLink: x\\\\nno\\\\nroom"}\')',
             r"^flwr ls failed: no room$",
         ),
         ("import sys; sys.exit('Error: broken')", r"^flwr ls failed: Error: broken$"),

@@ -33,14 +33,21 @@ def test_space_is_checked_before_a_run(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("kept", ["none", "float16", "float32"])
 @pytest.mark.parametrize("copies", [1, 3])
 def test_a_version_a_round_or_client_and_what_each_keeps_must_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clients: int, rounds: int, kept: str, copies: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clients: int,
+    rounds: int,
+    kept: str,
+    copies: int,
 ) -> None:
     up = Cast(mode="absolute" if kept == "none" else "delta")
     of = replace(
         session(up=up),
         link=LinkSettings(feedback_dtype="float16" if kept == "float16" else "float32"),
     )
-    versions = min(copies * clients, rounds + 1)  # no more are published, and none is kept for nobody
+    versions = min(
+        copies * clients, rounds + 1
+    )  # no more are published, and none is kept for nobody
     needed = 68 * versions
     if kept != "none":  # a residual, and an update that may be lost
         needed += copies * clients * (68 + (34 if kept == "float16" else 68))

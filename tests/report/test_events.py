@@ -47,9 +47,15 @@ def written(rounds: int) -> list[str]:
         ledger.add(ENTRY)
         rate = Rate(8.0, 0.5) if number else None
         metrics = {"accuracy": number / 10, "loss": math.nan if number == 2 else 1.0}
-        writer.on_round(
-            RoundResult(number, metrics, ledger.take(), {"train_loss": 2.0}, rate, None, clients=3)
+        result = RoundResult(
+            round=number,
+            metrics=metrics,
+            entries=ledger.take(),
+            reports={"train_loss": 2.0},
+            uplink=rate,
+            clients=3,
         )
+        writer.on_round(result)
     writer.on_end({})
     writer.say("summary", summary={"rounds": rounds})
     return lines
