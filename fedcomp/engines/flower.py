@@ -17,6 +17,7 @@ from annotated_types import Ge
 from flwr.clientapp import ClientApp
 
 from fedcomp.checkpoint.files import KEPT
+from fedcomp.engines.ray_cluster import Place, check_cluster, limit_patience, refuse
 from fedcomp.errors import ConfigError, EngineError, FedcompError, RunInterrupted
 from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.space import check_space
@@ -35,13 +36,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 3.5
+_NO_ROOM = "ActorPool is empty"
 
 
 class ImportedApp(ClientApp):
-    """The client app as a name: Flower pickles it with every message."""
+    """The client app as a name: Flower pickles it with every message.
+
+    Parameters
+    ----------
+    place
+        Where the driver is, for workers that it did not start.
+    """
+
+    def __init__(self, place: Place | None = None) -> None:
+        super().__init__()
+        self._place = place
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Run the app of the worker process."""
+        if self._place and (problem := self._place.enter()):
+            return refuse(message, problem)
         reply: Message = import_module("clients.app").app(message, context)
         return reply
 
@@ -57,12 +71,16 @@ class FlowerEngine(EngineSettings):
         the clients that run at a time share all GPUs, unless they train on the CPU.
     max_parallel
         The most clients at a time; by default as many as the cores allow.
+    ray_address
+        Host and port of a Ray cluster that runs already, on one of whose nodes this is.  As many
+        clients run at a time as its cores allow; by default they get no GPU.
     """
 
     name: ClassVar[str] = "flower"
 
     gpus_per_client: Annotated[float, Ge(0)] | None = None
     max_parallel: Annotated[int, Ge(1)] | None = None
+    ray_address: str | None = None
 
     def run(self, job: Job, setup: Setup, hooks: Hooks) -> None:
         """Run the job to its end, or raise."""
@@ -73,6 +91,10 @@ class FlowerEngine(EngineSettings):
         backend = self._backend(job.settings.train.device, verbose=job.settings.verbose)
         states = FileStateStore(Path(job.folder) / "state" / job.run_id)
         server_app = import_module("strategies.app").make_app(replace(hooks, clients=states), setup)
+        place = None
+        if self.ray_address is not None:
+            place = Place.of(job.folder)
+            limit_patience()
         failure: list[Exception] = []
         return_freed_memory()
 
@@ -80,7 +102,7 @@ class FlowerEngine(EngineSettings):
             try:
                 private.simulate(
                     server_app,
-                    ImportedApp(),
+                    ImportedApp(place),
                     job.settings.clients,
                     job=job.to_json(),
                     backend=backend,
@@ -111,19 +133,33 @@ class FlowerEngine(EngineSettings):
             hooks.stop.set()  # the server app may still be waiting for clients
             self._explain(failure[0], job)
 
-    @staticmethod
-    def _explain(error: Exception, job: Job) -> NoReturn:
+    def _explain(self, error: Exception, job: Job) -> NoReturn:
         if isinstance(error, FedcompError | RunInterrupted) or not isinstance(error, RuntimeError):
             raise error
         cause = error.__cause__
         while cause is not None and cause.__cause__ is not None:
             cause = cause.__cause__
         log.error("Flower's simulation broke down", exc_info=error)
+        if _NO_ROOM in str(cause):
+            msg = (
+                f"no node has the {self.cpus_per_client} cores and {self.gpus_per_client or 0:g}"
+                " GPUs that a client needs: lower engine.cpus_per_client or engine.gpus_per_client"
+            )
+            raise EngineError(msg) from error
         msg = f"Flower's simulation broke down: {cause or error}; see {job.folder}/run.log"
         raise EngineError(msg) from error
 
     def check(self) -> None:
         """Refuse what this machine cannot give; Ray would crash half a minute later."""
+        if self.ray_address is not None:
+            if self.max_parallel is not None:
+                msg = (
+                    f"engine.max_parallel={self.max_parallel}: on a Ray cluster as many clients run"
+                    " at a time as its cores allow; leave it out, or raise engine.cpus_per_client"
+                )
+                raise ConfigError(msg)
+            check_cluster(self.ray_address)
+            return
         super().check()
         from torch.cuda import device_count
 
@@ -138,6 +174,17 @@ class FlowerEngine(EngineSettings):
         """Return Flower's backend settings: as many clients at a time as the cores allow."""
         from torch.cuda import device_count
 
+        output = {
+            "include_dashboard": False,
+            "log_to_driver": verbose,
+            "logging_level": "WARNING" if verbose else "ERROR",
+        }
+        if self.ray_address is not None:
+            resources = {"num_cpus": self.cpus_per_client, "num_gpus": self.gpus_per_client or 0.0}
+            return {
+                "client_resources": resources,
+                "init_args": {"address": self.ray_address, **output},
+            }
         most = cpu_count() // self.cpus_per_client
         parallel = min(self.max_parallel or most, most)
         gpus = self.gpus_per_client
@@ -152,9 +199,7 @@ class FlowerEngine(EngineSettings):
             "init_args": {
                 "address": "local",  # never a cluster that happens to run on this machine
                 "num_cpus": parallel * self.cpus_per_client,
-                "include_dashboard": False,
-                "log_to_driver": verbose,
-                "logging_level": "WARNING" if verbose else "ERROR",
+                **output,
             },
         }
 
@@ -169,7 +214,7 @@ def quiet_threads() -> None:
 
 
 def _kill_children() -> None:
-    """End all processes that were started from this one."""
+    """End all processes that were started from this one; those of a cluster were not."""
     import psutil
 
     for child in psutil.Process().children(recursive=True):

@@ -1,0 +1,1 @@
+"""What `scripts/deploy-local` runs: a SuperLink and its SuperNodes on this machine."""
