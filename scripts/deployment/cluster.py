@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from fedcomp.engines.command import OFFLINE
 from scripts.deployment import commands
 from scripts.deployment.processes import Process, ProcessError, free_port, settle
 
@@ -112,7 +113,7 @@ class Cluster:
         programs = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
         return {
             **os.environ,
-            **commands.OFFLINE,
+            **OFFLINE,
             "FLWR_HOME": str(self.folder / "flower"),
             "PYTHONPATH": os.pathsep.join(paths),
             "PATH": os.pathsep.join(programs),

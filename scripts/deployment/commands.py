@@ -16,13 +16,6 @@ CONNECTION = "deployment"
 CA, CERTIFICATE, KEY = "ca.crt", "server.crt", "server.key"
 """The files that TLS needs; nodes and users get the first one alone."""
 
-OFFLINE = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-}
-"""What keeps Flower from asking the internet for anything."""
-
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes", "-days", "365")
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.deployment.cluster import Cluster
 from tests.common import read_csv, read_summary, run_inline
-from tests.engines.deployed import Cluster
 
 JOB = ("dataset=digits", "model=mlp", "clients=2", "rounds=2", "method=fedavg", "codec@uplink=topk")
 
@@ -18,9 +18,8 @@ JOB = ("dataset=digits", "model=mlp", "clients=2", "rounds=2", "method=fedavg", 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A deployment of two nodes, each with a part of the common data."""
-    with Cluster(tmp_path_factory.mktemp("server")) as made:
-        made.node("first", partition_id=0)
-        made.node("second", partition_id=1)
+    server = tmp_path_factory.mktemp("server")
+    with Cluster(2, server / "cluster", work=server, data_dir=server) as made:
         yield made
 
 
@@ -42,15 +41,17 @@ def submit(
 
 def test_a_deployment_gives_what_a_simulation_gives(cluster: Cluster, tmp_path: Path) -> None:
     done, own = submit(cluster, tmp_path, *JOB)
-    assert done.returncode == 0, done.stdout + done.stderr + cluster.log("superlink")
+    said = (cluster.folder / "superlink.log").read_text(encoding="utf-8")[-5000:]
+    assert done.returncode == 0, done.stdout + done.stderr + said
     assert own is not None
     lines = done.stdout.splitlines()
     assert [line.split("  ")[0] for line in lines if line.startswith("round")] == [
         "round 0/2", "round 1/2", "round 2/2",
     ]  # fmt: skip
 
-    (run,) = cluster.folder.glob("outputs/*/*")
-    assert run.relative_to(cluster.folder) == own.relative_to(tmp_path)
+    server = cluster.folder.parent
+    (run,) = server.glob("outputs/*/*")
+    assert run.relative_to(server) == own.relative_to(tmp_path)
     names = {"rounds.csv", "packets.csv", "summary.json", "model.safetensors", "run.log", ".hydra"}
     assert names <= {path.name for path in run.iterdir()}
     assert {path.name for path in own.iterdir()} == {
@@ -75,7 +76,7 @@ def test_a_deployment_gives_what_a_simulation_gives(cluster: Cluster, tmp_path: 
     assert read_summary(run)["superlink_bytes"] == predicted
     assert "both ways by the SuperLink's own count" in done.stdout
     assert done.stderr == ""
-    states = cluster.folder.glob("*/state/*/sites/*/state.json")
+    states = cluster.folder.glob("state-*/*/sites/*/state.json")
     assert sorted(path.parent.name for path in states) == ["0", "1"]
 
 
@@ -83,4 +84,5 @@ def test_what_the_server_lacks_is_said_in_one_line(cluster: Cluster, tmp_path: P
     done, _ = submit(cluster, tmp_path, "dataset=cifar10", "model=resnet20", "clients=2")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"fedcomp: on the server, in the folder {cluster.folder}: cifar10: not")
+    server = cluster.folder.parent
+    assert line.startswith(f"fedcomp: on the server, in the folder {server}: cifar10: not")
