@@ -113,9 +113,15 @@ def split(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from a run; the lock goes with this one, however it ends."""
-    path = _path(folder).with_name(".lock")
+def alone(folder: Path, name: str = ".lock") -> Iterator[None]:
+    """Keep other processes from a run; the lock goes with this one, however it ends.
+
+    Parameters
+    ----------
+    name
+        Of the lock: who submits a job and the server that runs it may share a folder.
+    """
+    path = _path(folder).with_name(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path, timeout=0):

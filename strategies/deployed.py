@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SERVER_LOCK = ".server.lock"
+"""Held while a server runs a job: the one before it may not have heard that its end is wanted."""
+
 _WIDTH = 100
 
 
@@ -66,7 +69,8 @@ def deploy(
     job = replace(job, folder=str(folder))
     _make(folder, job)
     followed = bool(run_config.get(keys.RUN_CONFIG))
-    with import_module("fedcomp.engines.logs").logging_to(folder / "run.log", verbose=True):
+    logging_to = import_module("fedcomp.engines.logs").logging_to
+    with alone(folder, SERVER_LOCK), logging_to(folder / "run.log", verbose=True):
         if followed:
             _tell(grid, job, serve)
         else:

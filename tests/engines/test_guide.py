@@ -10,6 +10,7 @@ from flwr.common.config import parse_config_args
 
 from clients.node import deployed
 from fedcomp.config import compose_config
+from fedcomp.engines.command import OFFLINE
 from fedcomp.settings import parse
 from scripts.deployment import commands
 from tests import guide
@@ -72,7 +73,7 @@ def test_every_command_is_one_that_the_code_runs() -> None:
 
 def test_the_switches_are_those_that_the_code_sets() -> None:
     (given,) = (words[1:] for words in guide.commands() if words[0] == "export")
-    assert dict(word.split("=") for word in given) == commands.OFFLINE
+    assert dict(word.split("=") for word in given) == OFFLINE
 
 
 @pytest.mark.parametrize("words", OURS, ids=" ".join)
