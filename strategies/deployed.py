@@ -15,6 +15,7 @@ from fedcomp.errors import EngineError, FedcompError, one_line
 from fedcomp.report.events import EventWriter
 from fedcomp.report.progress import Progress
 from fedcomp.report.summary import closing, read_summary
+from fedcomp.resume import alone
 from fedcomp.runtime import Hooks, return_freed_memory
 from fedcomp.setup import Setup
 from fedcomp.wire import keys

@@ -21,11 +21,8 @@ WORDS = (
 
 def servers(run: str = "flwr-serverapp") -> list[psutil.Process]:
     """Return the processes in which this machine's SuperLinks run server apps."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(run in word for word in process.info["cmdline"] or ()):
-            found.append(process)
-    return found
+    everything = psutil.process_iter(["cmdline"])
+    return [p for p in everything if any(run in word for word in p.info["cmdline"] or ())]
 
 
 @pytest.mark.deploy
@@ -44,13 +41,13 @@ def test_a_deployed_run_goes_on_after_its_server_died(tmp_path: Path) -> None:
             assert first.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        second = subprocess.run(  # it runs still
+        first.kill()
+        first.wait()
+        second = subprocess.run(  # the server has not heard of it
             [*command, "resume=run"], **options, capture_output=True, text=True
         )  # type: ignore[call-overload]
         assert second.returncode == 1
         assert "another process is at this run" in second.stderr
-        first.kill()
-        first.wait()
         for process in servers():
             if process.pid not in before:
                 process.kill()
