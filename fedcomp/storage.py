@@ -27,8 +27,8 @@ def writing() -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         msg = (
-            f"the run cannot go on, its files cannot be written: {error}; what it had measured by"
-            " then is kept: make room, or name a folder on another disk (hydra.run.dir)"
+            f"the run cannot go on, its files cannot be written: {error}; what was written before"
+            " stays; make room, or name a folder on another disk (hydra.run.dir)"
         )
         raise StorageError(msg) from error
 

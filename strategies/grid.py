@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.01
 
+LEAST_PATIENCE = 5.0
+"""Seconds that a strategy may wait for clients however short `engine.round_timeout` is."""
+
 log = logging.getLogger(__name__)
 
 
@@ -98,14 +101,14 @@ class CompressingGrid(ForwardingGrid):
         if self._waits_until is not None and time.monotonic() > self._waits_until:
             total = len(self._roster.sites())
             msg = (
-                f"round {self.exchange.round}: the strategy has waited {self._patience:g} s for"
-                f" clients (engine.round_timeout), and {total - len(self._roster.absent())} of"
-                f" {total} are connected"
+                f"round {self.exchange.round}: the strategy has waited for clients for longer than"
+                f" engine.round_timeout={self._patience:g}, and"
+                f" {total - len(self._roster.absent())} of {total} are connected"
             )
             raise RoundError(msg)
         found = self._roster.connected()
         if self._waits_until is None:
-            self._waits_until = time.monotonic() + self._patience
+            self._waits_until = time.monotonic() + max(self._patience, LEAST_PATIENCE)
         return found
 
     def miss(self, count: int) -> None:
@@ -152,10 +155,13 @@ class CompressingGrid(ForwardingGrid):
         self._waits_until = None
         identifiers = self.push_messages(messages)
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
-        while self._mail.waiting(identifiers) and time.monotonic() < deadline:
+        while self._mail.waiting(identifiers):
             if self._stop.is_set():
                 raise RunInterrupted
-            if not self.pull_messages(identifiers):
+            arrived = self.pull_messages(identifiers)  # at least once, however late it is
+            if time.monotonic() >= deadline:
+                break
+            if not arrived:
                 time.sleep(POLL_SECONDS)
         for letter in self._mail.give_up(identifiers):
             self.exchange.fail(letter.site, f"no answer within {timeout} s")

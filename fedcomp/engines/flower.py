@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge
 from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
 
 from fedcomp.checkpoint.files import KEPT
 from fedcomp.engines.ray_cluster import Place, check_cluster, limit_patience, refuse
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 3.5
+_CLIENT_SECONDS = 5.0
+"""What clients get to end when the run is over."""
+
+_TRIES = 3
 _NO_ROOM = "ActorPool is empty"
 
 
@@ -96,12 +101,24 @@ class FlowerEngine(EngineSettings):
             place = Place.of(job.folder)
             limit_patience()
         failure: list[Exception] = []
+        ended = Event()
+        server = ServerApp()
         return_freed_memory()
+
+        @server.main()
+        def main(grid: Grid, context: Context) -> None:
+            try:
+                server_app(grid=grid, context=context)
+            except Exception as error:
+                failure.append(error)
+                raise
+            finally:
+                ended.set()
 
         def simulate() -> None:
             try:
                 private.simulate(
-                    server_app,
+                    server,
                     ImportedApp(place),
                     job.settings.clients,
                     job=job.to_json(),
@@ -109,15 +126,17 @@ class FlowerEngine(EngineSettings):
                     verbose=job.settings.verbose,
                 )
             except Exception as error:
-                failure.append(error)  # raised again in the main thread
+                if not failure:
+                    failure.append(error)  # raised again in the main thread
             finally:
                 done.set()
 
         done = Event()  # Thread.join takes a thread for dead that an interrupt found alive
         Thread(target=simulate, daemon=True).start()
         try:
-            while not done.wait(0.1):
+            while not (ended.wait(0.1) or done.is_set()):
                 pass
+            self._end_clients(done)
         except KeyboardInterrupt:
             with suppress(ValueError):  # a second Ctrl-C must not come between
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -132,6 +151,19 @@ class FlowerEngine(EngineSettings):
         if failure:
             hooks.stop.set()  # the server app may still be waiting for clients
             self._explain(failure[0], job)
+
+    @staticmethod
+    def _end_clients(done: Event) -> None:
+        """Wait for Flower's end, which waits for clients: those that hang are not waited for."""
+        if done.wait(_CLIENT_SECONDS):
+            return
+        log.warning("clients that nobody waits for any more are still at work; they are ended")
+        for _ in range(_TRIES):  # Ray starts a client once more when its process has ended
+            _kill_children(private.CLIENT_PROCESS)
+            if done.wait(_CLIENT_SECONDS):
+                return
+        quiet_threads()
+        _kill_children()
 
     def _explain(self, error: Exception, job: Job) -> NoReturn:
         if isinstance(error, FedcompError | RunInterrupted) or not isinstance(error, RuntimeError):
@@ -180,9 +212,8 @@ class FlowerEngine(EngineSettings):
             "logging_level": "WARNING" if verbose else "ERROR",
         }
         if self.ray_address is not None:
-            resources = {"num_cpus": self.cpus_per_client, "num_gpus": self.gpus_per_client or 0.0}
             return {
-                "client_resources": resources,
+                "client_resources": self._resources(self.gpus_per_client or 0.0),
                 "init_args": {"address": self.ray_address, **output},
             }
         most = cpu_count() // self.cpus_per_client
@@ -192,16 +223,23 @@ class FlowerEngine(EngineSettings):
             share = 0.0 if device == "cpu" else device_count() / parallel
             gpus = share if share < 1 else float(int(share))
         return {
-            "client_resources": {
-                "num_cpus": self.cpus_per_client,
-                "num_gpus": gpus,
-            },
+            "client_resources": self._resources(gpus),
             "init_args": {
                 "address": "local",  # never a cluster that happens to run on this machine
                 "num_cpus": parallel * self.cpus_per_client,
                 **output,
             },
         }
+
+
+    def _resources(self, gpus: float) -> dict[str, float]:
+        """Return what Ray is told of a process that runs clients.
+
+        Flower goes on giving work to processes that have died, which fails at once.  Ray starts
+        such a process again, and its client's message once more.
+        """
+        own = {"num_cpus": self.cpus_per_client, "num_gpus": gpus}
+        return {**own, "max_restarts": -1, "max_task_retries": 1}
 
 
 def quiet_threads() -> None:
@@ -213,10 +251,14 @@ def quiet_threads() -> None:
     threading.excepthook = note
 
 
-def _kill_children() -> None:
-    """End all processes that were started from this one; those of a cluster were not."""
+def _kill_children(name: str = "") -> None:
+    """End all processes that were started from this one, or those whose title starts so.
+
+    Those of a cluster were not.
+    """
     import psutil
 
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            child.kill()
+            if " ".join(child.cmdline()).startswith(name):
+                child.kill()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SUPPORTED = ("1.41", "1.42")
 
+CLIENT_PROCESS = "ray::ClientAppActor"
+"""How Ray titles the processes in which Flower's simulation runs clients."""
+
 
 def check() -> None:
     """Raise `EngineError` unless the installed Flower has what this module needs."""
