@@ -231,7 +231,6 @@ class FlowerEngine(EngineSettings):
             },
         }
 
-
     def _resources(self, gpus: float) -> dict[str, float]:
         """Return what Ray is told of a process that runs clients.
 
