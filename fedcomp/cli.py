@@ -5,24 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from threading import current_thread, main_thread
+from threading import main_thread
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
 from fedcomp.errors import ConfigError, DataError, FedcompError, RunInterrupted
+from fedcomp.signals import interrupting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import FrameType
 
     from rich.console import Console
 
     from fedcomp.resume import Start
-    from fedcomp.runtime import Hooks
     from fedcomp.setup import Setup
 
 log = logging.getLogger(__name__)
@@ -141,11 +139,30 @@ def _dispatch(arguments: list[str]) -> int:
     outcome: list[int] = []
 
     def task(config: dict[str, Any], place: str) -> None:
-        began = resume.Start(start.run_id, words, config)
+        server_folder = start.server_folder or _server_folder(words, Path(place))
+        began = resume.Start(start.run_id, words, config, server_folder, began=start.began)
         outcome.append(run(began, Path(place), setup, resumed=folder is not None))
 
     run_hydra(words, task, folder)
     return outcome[0] if outcome else EXIT_FAILED
+
+
+def _server_folder(words: list[str], place: Path) -> str:
+    """Return how a server elsewhere is told the run folder: as it is named here.
+
+    Examples
+    --------
+    >>> here = Path.cwd()
+    >>> _server_folder([], here / "runs" / "x")
+    'runs/x'
+    >>> _server_folder([f"hydra.run.dir={here}/x"], here / "x") == str(here / "x")
+    True
+    """
+    from fedcomp.config import split_sweep
+
+    named = split_sweep(words, [])[1] or ""
+    below = place.is_relative_to(Path.cwd()) and not Path(named).is_absolute()
+    return str(place.relative_to(Path.cwd()) if below else place)
 
 
 def _check_folder(folder: str | None) -> None:
@@ -217,6 +234,7 @@ def _run(start: Start, place: Path, shown: Path, setup: Setup) -> int:
     from fedcomp.engines.logs import logging_to
     from fedcomp.report.progress import Progress
     from fedcomp.report.summary import closing
+    from fedcomp.resume import Begun
     from fedcomp.runtime import Hooks
     from fedcomp.settings import Job
 
@@ -228,9 +246,10 @@ def _run(start: Start, place: Path, shown: Path, setup: Setup) -> int:
             log.warning("left out: %s", line)
         try:
             with Progress(setup.settings, console) as progress:
-                hooks = Hooks([progress])
-                job = Job(start.config, start.run_id, str(place))
-                with interrupting(hooks):
+                engine = setup.settings.engine
+                hooks = Hooks([progress, Begun(start, place)])
+                job = Job(start.config, start.run_id, str(place), start.server_folder, start.began)
+                with interrupting(hooks, remote=engine.remote):
                     job.settings.engine.run(job, setup, hooks)
         except (KeyboardInterrupt, RunInterrupted):
             console.print("interrupted")
@@ -257,36 +276,6 @@ def _show_data(setup: Setup, place: Path, console: Console) -> Sequence[str]:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     partition.draw(*parts, place / "partition.png", names)
     return skipped
-
-
-@contextmanager
-def interrupting(hooks: Hooks) -> Iterator[None]:
-    """Let Ctrl-C also set `hooks.stop`.
-
-    Raised in a destructor or in the callback of a weak reference, an exception is printed and goes
-    nowhere, and within an import it may abort the process: C++ code that makes a module does not
-    expect it.  There the run ends when it looks at `hooks.stop` next.
-    """
-
-    def interrupt(_: int, frame: FrameType | None) -> None:
-        hooks.stop.set()
-        while frame is not None:
-            code = frame.f_code
-            if code.co_name in ("__del__", "remove", "_remove") or "importlib" in code.co_filename:
-                return
-            frame = frame.f_back
-        raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or current_thread() is not main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGINT) is interrupt:  # an engine may ignore further ones
-            signal.signal(signal.SIGINT, before)
 
 
 def _check_packages() -> None:

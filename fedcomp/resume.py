@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -16,6 +16,9 @@ from fedcomp.storage import save_json
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from fedcomp.report.observer import RoundResult, RunStart
+    from fedcomp.tensors import Tensors
 
 _KEY = "resume="
 _ALWAYS = ("resume", "resume_allow", "hydra.run.dir")
@@ -31,11 +34,17 @@ class Start:
         The words of the command line.
     config
         The composed configuration.
+    server_folder
+        How a server elsewhere is told the folder, wherever the run is resumed from.
+    began
+        Whether there has been a checkpoint.
     """
 
     run_id: str
     overrides: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
+    server_folder: str = ""
+    began: bool = False
     version: str = __version__
 
     def write(self, folder: Path) -> None:
@@ -91,6 +100,26 @@ class Start:
                 problems.append(f"{key}={now[key]}: the run began with {before[key]}; {rule}")
         if problems:
             raise ConfigError(problems)
+
+
+class Begun:
+    """An observer that remembers that there is a checkpoint, here or on a server elsewhere."""
+
+    def __init__(self, start: Start, folder: Path) -> None:
+        self._start = start
+        self._folder = folder
+
+    def on_start(self, start: RunStart) -> None:
+        """Do nothing: there may be none yet."""
+
+    def on_round(self, result: RoundResult) -> None:  # noqa: ARG002
+        """Write it down with the first round, before which there was one."""
+        if self._start.config["checkpoint_every"] and not self._start.began:
+            self._start = replace(self._start, began=True)
+            self._start.write(self._folder)
+
+    def on_end(self, model: Tensors) -> None:
+        """Do nothing."""
 
 
 def can_go_on(folder: Path) -> bool:

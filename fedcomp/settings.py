@@ -121,6 +121,10 @@ class Job:
 
     Attributes
     ----------
+    server_folder
+        How a server elsewhere is told the folder; by default as it is called here.
+    began
+        Whether an earlier process has left a checkpoint.
     version
         That of the fedcomp that made it; both sides of a deployment have to run the same.
     """
@@ -128,6 +132,8 @@ class Job:
     config: Mapping[str, Any]
     run_id: str
     folder: str
+    server_folder: str = ""
+    began: bool = False
     version: str = __version__
     settings: Settings = field(init=False, repr=False, compare=False)
 
@@ -136,7 +142,7 @@ class Job:
 
     def to_json(self) -> str:
         """Return the job as both Flower sides get it in their run config."""
-        names = "config", "run_id", "folder", "version"
+        names = "config", "run_id", "folder", "began", "version"
         return json.dumps({name: getattr(self, name) for name in names})
 
     @classmethod

@@ -48,10 +48,11 @@ def read(run_config: Mapping[str, object], run_number: int) -> Job:
         return compose(str(run_config.get(keys.OVERRIDES, "")), run_number)
     found = json.loads(text)
     if _is_remote(found) and found.get("version") != __version__:
-        theirs = found.get("version", "before 0.1")
+        theirs = found.get("version")
+        wanted = f"fedcomp {theirs}" if theirs else "an older fedcomp"
         msg = (
-            f"fedcomp {__version__} is installed here and the job needs {theirs}: all machines of a"
-            f" deployment run the same version, pip install fedcomp=={theirs}"
+            f"fedcomp {__version__} is installed here and the job needs {wanted}: all machines of a"
+            f" deployment run the same version; install {wanted} here from its checkout"
         )
         raise EngineError(msg)
     return Job.from_json(text)
@@ -64,13 +65,9 @@ def compose(words: str, run_number: int) -> Job:
     except ValueError as error:
         msg = f"overrides={words!r}: cannot be split into words: {error}"
         raise ConfigError(msg) from error
-    taken = [o for o in overrides if o.startswith(("engine=", "hydra.", "-"))]
-    if taken:
-        raise ConfigError(
-            f"{word}: overrides of flwr run are keys and groups; the engine and the run folder"
-            " are not theirs to choose"
-            for word in taken
-        )
+    problems = [f"{word}: {why}" for word in overrides if (why := _taken(word))]
+    if problems:
+        raise ConfigError(problems)
     config: dict[str, Any] = import_module("fedcomp.config").compose_config(
         [*overrides, f"engine={ENGINE}"]
     )
@@ -78,6 +75,19 @@ def compose(words: str, run_number: int) -> Job:
     method, dataset = config["method"]["name"], config["dataset"]["name"]
     folder = f"outputs/{datetime.now():%Y-%m-%d/%H-%M-%S.%f}-{method}-{dataset}"
     return Job(config, name, folder)
+
+
+def _taken(word: str) -> str:
+    """Return why a word is none for `flwr run`, nothing if it is one."""
+    key = word.partition("=")[0].lstrip("+~")
+    if key in ("resume", "resume_allow"):
+        return "runs of flwr run cannot be resumed; those of fedcomp engine=superlink can"
+    if key == "engine" or key.startswith(("hydra.", "hydra/", "-")):
+        return (
+            "overrides of flwr run are keys and groups; the engine and the run folder are not"
+            " theirs to choose"
+        )
+    return ""
 
 
 def _is_remote(job: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flwr.serverapp import ServerApp
 
 from fedcomp.checkpoint.files import Checkpoints, Part
+from fedcomp.errors import DataError
 from fedcomp.link.ledger import Ledger
 from fedcomp.link.server import ServerLink
 from fedcomp.models.base import load_tensors
@@ -94,6 +95,12 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         parts["admission"] = admission = Admission(grid, settings.clients, bind=bind)
     checkpoints = Checkpoints(folder, job.run_id, parts, hooks.clients)
     saved = checkpoints.load()
+    if job.began and saved is None:
+        msg = (
+            f"the run had begun, and {folder} holds no checkpoint of it that is whole: a server"
+            " elsewhere has to work in the folder in which it did; or start the run anew"
+        )
+        raise DataError(msg)
     timeout, clients = settings.engine.start_timeout, settings.clients
     if admission is None:
         sites = meet(grid, clients, ledger, hooks.stop, timeout)

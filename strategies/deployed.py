@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -11,18 +12,19 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fedcomp.errors import EngineError, FedcompError, one_line
+from fedcomp.errors import DataError, EngineError, FedcompError, one_line
 from fedcomp.report.events import EventWriter
 from fedcomp.report.progress import Progress
 from fedcomp.report.summary import closing, read_summary
 from fedcomp.resume import alone
 from fedcomp.runtime import Hooks, return_freed_memory
 from fedcomp.setup import Setup
+from fedcomp.storage import save_text
 from fedcomp.wire import keys
 from strategies.counted import CountedGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TypeAlias
 
     from flwr.serverapp import Grid
@@ -83,23 +85,41 @@ def _tell(grid: Grid, job: Job, serve: Serve) -> None:
     events, folder = EventWriter(sys.stdout.write), Path(job.folder)
     events.say("folder", folder=job.folder)  # before any client had a chance to have a say
     _hear(WarningEvents(events))
-    try:
+    with _summarised(folder, lambda: events.say("summary", summary=read_summary(folder))):
         _run(grid, job, serve, events)
-    finally:
-        if (folder / "summary.json").exists():
-            events.say("summary", summary=read_summary(folder))
 
 
 def _print(grid: Grid, job: Job, serve: Serve) -> None:
     """Run a job and print what the command line would."""
     console, folder = Console(file=sys.stdout, width=_WIDTH), Path(job.folder)
     _hear(logging.StreamHandler(sys.stdout))
+    with (
+        _summarised(folder, lambda: console.print(closing(folder))),
+        Progress(job.settings, console) as progress,
+    ):
+        _run(grid, job, serve, progress)
+
+
+@contextmanager
+def _summarised(folder: Path, say: Callable[[], None]) -> Iterator[None]:
+    """Say how the run went if this process has come so far; the one before may have as well."""
+    path = folder / "summary.json"
+    before = _stamp(path)
     try:
-        with Progress(job.settings, console) as progress:
-            _run(grid, job, serve, progress)
+        yield
     finally:
-        if (folder / "summary.json").exists():
-            console.print(closing(folder))
+        if _stamp(path) != before:
+            with suppress(DataError, OSError):  # why the run failed counts for more
+                say()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what is another one once a file was replaced."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _run(grid: Grid, job: Job, serve: Serve, observer: Observer) -> None:
@@ -131,9 +151,8 @@ def _make(folder: Path, job: Job) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stored = folder / ".hydra" / "config.yaml"
-        if not stored.exists():
-            stored.parent.mkdir(exist_ok=True)
-            stored.write_text(config.as_yaml(dict(job.config)), encoding="utf-8")
+        stored.parent.mkdir(exist_ok=True)
+        save_text(config.as_yaml(dict(job.config)), stored)  # a resumed run may have others
     except OSError as error:
         msg = f"the run folder {folder} cannot be written on the server: {error.strerror}"
         raise EngineError(msg) from error

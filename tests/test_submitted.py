@@ -47,6 +47,9 @@ def test_both_sides_make_the_same_job_of_words() -> None:
         ("engine=inline", r"engine=inline: overrides of flwr run are keys and groups"),
         ("hydra.run.dir=/x", r"hydra\.run\.dir=/x: overrides"),
         ("--cfg", r"--cfg: overrides"),
+        ("++engine=inline", r"engine=inline: overrides of flwr run are keys and groups"),
+        ("resume=outputs/x", r"resume=outputs/x: runs of flwr run cannot be resumed"),
+        ("+resume_allow=[seed]", r"resume_allow=\[seed\]: runs of flwr run cannot be resumed"),
         ("rounds='3", r"cannot be split into words: No closing quotation"),
         ("rouns=3", r"rouns=3: there is no key rouns; did you mean rounds"),
     ],
@@ -65,9 +68,11 @@ def test_what_runs_in_a_deployment() -> None:
 
 def test_another_version_is_refused_before_its_settings_are_read() -> None:
     news = {**compose_config([*QUICK, "engine=superlink"]), "news": True}
-    with pytest.raises(EngineError, match=r"the job needs 9\.9: all machines .* fedcomp==9\.9$"):
+    with pytest.raises(EngineError, match=r"fedcomp 9\.9: all machines .*; install fedcomp 9\.9 "):
         read(whole("engine=superlink", version="9.9", config=news), 5)
     old = json.loads(whole("engine=superlink")[keys.RUN_CONFIG])
     del old["version"]
-    with pytest.raises(EngineError, match=r"the job needs "):
+    with pytest.raises(
+        EngineError, match=r"the job needs an older fedcomp: .*install an older fedcomp here from"
+    ):
         read({keys.RUN_CONFIG: json.dumps(old)}, 5)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedcomp.engines.reach import split_address
 from fedcomp.errors import EngineError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -23,6 +24,8 @@ OFFLINE = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
 }
 """Keeps Flower from asking anybody in the network but the SuperLink."""
+
+_NO_PROXY = ("no_proxy", "NO_PROXY")
 
 _PROGRESS = ("Using SuperLink", "Displaying information", "Stopping run")
 """How lines begin that say what it is about to do; its errors come after them."""
@@ -36,6 +39,7 @@ class FlwrCommand:
     """Runs `flwr` with a configuration of its own, which knows one SuperLink."""
 
     home: Path
+    host: str = ""
 
     def call(self, *words: str) -> dict[str, Any]:
         """Return what a command says in JSON; raise `EngineError` with its reason if it fails."""
@@ -53,6 +57,8 @@ class FlwrCommand:
             )
         except subprocess.TimeoutExpired as error:
             msg = f"{shown}: no answer within {_SECONDS:g} s"
+            if words[0] == "run":
+                msg += "; the job may run all the same: flwr list shows it, flwr stop ends it"
             raise EngineError(msg) from error
         start = done.stdout.find("{")
         try:
@@ -96,7 +102,21 @@ class FlwrCommand:
         )
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, **OFFLINE, "FLWR_HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
+        ours = {"FLWR_HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
+        return {**direct(os.environ, self.host), **OFFLINE, **ours}
+
+
+def direct(environment: Mapping[str, str], host: str) -> dict[str, str]:
+    """Return an environment in which no proxy stands before a host.
+
+    Examples
+    --------
+    >>> direct({"NO_PROXY": "a.org"}, "b.org")["no_proxy"]
+    'a.org,b.org'
+    """
+    before = next((environment[name] for name in _NO_PROXY if environment.get(name)), "")
+    hosts = ",".join(filter(None, [before, host]))
+    return {**environment, **dict.fromkeys(_NO_PROXY, hosts)}
 
 
 @contextmanager
@@ -113,7 +133,7 @@ def connected(address: str, certificates: Path | None) -> Iterator[FlwrCommand]:
             how,
         )
         (Path(folder) / "config.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        yield FlwrCommand(Path(folder))
+        yield FlwrCommand(Path(folder), split_address(address)[0])
 
 
 def _flwr() -> list[str]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
-from fedcomp.errors import ConfigError, EngineError
+from fedcomp.engines.reach import split_address
+from fedcomp.errors import EngineError
 from fedcomp.wire import keys
 
 if TYPE_CHECKING:
@@ -22,13 +23,11 @@ _CONNECT_SECONDS = 5.0
 
 def check_cluster(address: str) -> None:
     """Raise unless somebody listens at an address; Ray itself would try for many minutes."""
-    host, _, port = address.rpartition(":")
-    given = f"engine.ray_address={address}"
-    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        msg = f"{given}: must be HOST:PORT, as ray start --head prints it"
-        raise ConfigError(msg)
+    key = "engine.ray_address"
+    given = f"{key}={address}"
+    place = split_address(address, key, "10.0.0.1:6379, as ray start --head prints it")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        socket.create_connection(place, _CONNECT_SECONDS).close()
     except OSError as error:
         msg = (
             f"{given}: no Ray cluster answers ({error.strerror or error}): start it with"

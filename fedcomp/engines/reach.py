@@ -14,8 +14,19 @@ if TYPE_CHECKING:
 _SECONDS = 10.0
 
 
-def split_address(address: str) -> tuple[str, int]:
+def split_address(
+    address: str,
+    key: str = "engine.address",
+    examples: str = "127.0.0.1:8000 or superlink.example.org:8000",
+) -> tuple[str, int]:
     """Return host and port.
+
+    Parameters
+    ----------
+    key
+        The setting that gives the address.
+    examples
+        Of what it may be.
 
     Examples
     --------
@@ -24,11 +35,13 @@ def split_address(address: str) -> tuple[str, int]:
     """
     host, _, port = address.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
-    if not bare or "/" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        msg = (
-            f"engine.address={address}: is not of the form host:port, such as 127.0.0.1:8000 or"
-            " superlink.example.org:8000"
-        )
+    good = bare and "/" not in host and host.isprintable() and port.isascii() and port.isdecimal()
+    try:
+        bare.encode("idna")  # as a name is looked up
+    except UnicodeError:
+        good = False
+    if not good or not 0 < int(port) < 1 << 16:
+        msg = f"{key}={address}: is not of the form host:port, such as {examples}"
         raise ConfigError(msg)
     return bare, int(port)
 

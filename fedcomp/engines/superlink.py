@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fedcomp import __version__
 from fedcomp.engines.command import connected
+from fedcomp.engines.following import Followed
 from fedcomp.engines.reach import check_reach, split_address
-from fedcomp.errors import EngineError, RunInterrupted
-from fedcomp.report.events import EventReader
 from fedcomp.runtime import EngineSettings, Hooks
-from fedcomp.storage import save_json
+from fedcomp.signals import held_back
 from fedcomp.wire import keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fedcomp.engines.command import FlwrCommand
     from fedcomp.settings import Job
     from fedcomp.setup import Setup
 
@@ -51,15 +49,6 @@ from {package}.app import make_app
 
 app = make_app()
 """
-
-_LOST = 5
-"""How often in a row a SuperLink may not answer before its run is given up."""
-
-_PAUSE_SECONDS = 3.0
-
-_TOLERANCE = 0.01
-
-_PREFIX = "ServerApp failed with exception: "
 
 
 @dataclass(frozen=True)
@@ -103,105 +92,11 @@ class SuperLinkEngine(EngineSettings):
                     " engine.root_certificates",
                     self.address,
                 )
-            run = flwr.submit(*_write_app(flwr.home / "app", job))
+            app = _write_app(flwr.home / "app", job)
+            with held_back(hooks.stop):  # or it might run, and nobody would know its name
+                run = flwr.submit(*app)
             log.info("Flower's run %s on %s", run, self.address)
-            followed = _Followed(flwr, run, job, hooks)
-            try:
-                followed.watch()
-            finally:
-                followed.leave()
-
-
-class _Followed:
-    """A run on a SuperLink as its output and the SuperLink's own account tell it."""
-
-    def __init__(self, flwr: FlwrCommand, run: str, job: Job, hooks: Hooks) -> None:
-        self._flwr = flwr
-        self._run = run
-        self._folder = Path(job.folder)
-        self._verbose = job.settings.verbose
-        self._stop = hooks.stop
-        self._reader = EventReader(hooks.observers, self._notice)
-        self._summary: dict[str, Any] = {}
-        self._place = ""
-        self._state: dict[str, Any] = {}
-
-    def watch(self) -> None:
-        """Follow the run to its end; raise `EngineError` unless it is a good one."""
-        missed = 0
-        while not self._finished:
-            self._read_log()  # ends with the run, or with the connection
-            try:
-                self._state = self._flwr.state(self._run)
-                missed = 0
-            except EngineError as error:
-                missed += 1
-                if missed == _LOST:
-                    msg = f"the SuperLink does not answer any more: {error}"
-                    raise EngineError(msg) from error
-                time.sleep(_PAUSE_SECONDS)
-        self._reader.end()
-        status, details = self._state["status"], str(self._state.get("status-details", ""))
-        if status != "finished:completed":
-            if details.startswith(_PREFIX):
-                raise EngineError(details.removeprefix(_PREFIX))
-            what = "was stopped" if status == "finished:stopped" else "failed"
-            msg = f"the run {what}: {details or 'no reason was given'}"
-            raise EngineError(msg)
-
-    def leave(self) -> None:
-        """Stop the run unless it has ended, and keep what is known of it."""
-        if not self._finished:
-            with suppress(EngineError, KeyboardInterrupt):
-                self._flwr.stop(self._run)
-            if self._place:
-                log.warning("what there is of the run lies in %s on the server", self._place)
-        if self._summary:
-            self._keep_summary()
-
-    @property
-    def _finished(self) -> bool:
-        return str(self._state.get("status", "")).startswith("finished")
-
-    def _keep_summary(self) -> None:
-        """Write the summary with the SuperLink's own account of the traffic beside ours."""
-        self._summary["server_folder"] = self._place
-        if traffic := self._state.get("network-traffic"):
-            counted = {name: traffic[f"{name}-bytes"] for name in ("inbound", "outbound")}
-            self._summary["superlink_counted_bytes"] = counted
-            self._compare(sum(counted.values()))
-        self._folder.mkdir(parents=True, exist_ok=True)
-        save_json(self._summary, self._folder / "summary.json")
-
-    def _read_log(self) -> None:
-        with self._flwr.log(self._run) as process:
-            try:
-                for line in process.stdout or ():
-                    if self._stop.is_set():
-                        raise RunInterrupted
-                    if not self._reader.read(line) and self._verbose:
-                        print(line, end="")
-            finally:
-                process.kill()
-
-    def _notice(self, kind: str, event: dict[str, Any]) -> None:
-        if kind == "warning":
-            log.warning("server: %s", event["text"])
-        elif kind == "summary":
-            self._summary = event["summary"]
-        elif kind == "folder":
-            self._place = event["folder"]
-
-    def _compare(self, counted: int) -> None:
-        expected = sum(self._summary.get("superlink_bytes", {}).values())
-        if expected and abs(counted - expected) > _TOLERANCE * expected:
-            log.warning(
-                "the SuperLink counted %d bytes, by our own account of the messages it should be"
-                " %d: messages to nodes that died, or replies that nobody waited for, may be the"
-                " difference",
-                counted,
-                expected,
-            )
+            Followed(flwr, run, job, hooks, self.address).follow()
 
 
 def _is_here(host: str) -> bool:
@@ -209,16 +104,18 @@ def _is_here(host: str) -> bool:
 
     Examples
     --------
-    >>> _is_here("127.0.0.1"), _is_here("10.0.0.1")
-    (True, False)
+    >>> _is_here("127.0.0.1"), _is_here("10.0.0.1"), _is_here("127.example.org")
+    (True, False, False)
     """
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _write_app(folder: Path, job: Job) -> tuple[Path, Path]:
     """Write the app that runs the installed packages, and the run config with the job."""
-    place, here = Path(job.folder), Path.cwd()
-    sent = replace(job, folder=str(place.relative_to(here) if here in place.parents else place))
+    sent = replace(job, folder=job.server_folder or job.folder, server_folder="")
     folder.mkdir()
     (folder / "pyproject.toml").write_text(_APP, encoding="utf-8")
     for side, package in (("server", "strategies"), ("client", "clients")):
@@ -232,12 +129,12 @@ def _write_app(folder: Path, job: Job) -> tuple[Path, Path]:
 
 @contextmanager
 def _shown_warnings() -> Iterator[None]:
-    """Show this module's warnings on the terminal too."""
-    handler = logging.StreamHandler()
+    """Show the warnings of engines on the terminal too."""
+    handler, engines = logging.StreamHandler(), logging.getLogger(__package__)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("fedcomp: %(message)s"))
-    log.addHandler(handler)
+    engines.addHandler(handler)
     try:
         yield
     finally:
-        log.removeHandler(handler)
+        engines.removeHandler(handler)

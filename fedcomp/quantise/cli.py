@@ -8,9 +8,10 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
-from fedcomp.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, interrupting
+from fedcomp.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from fedcomp.errors import ConfigError, FedcompError, suggest
 from fedcomp.quantise.settings import QuantiseSettings
+from fedcomp.signals import interrupting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

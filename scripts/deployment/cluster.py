@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from fedcomp.engines.command import OFFLINE
+from fedcomp.engines.command import OFFLINE, direct
 from scripts.deployment import commands
 from scripts.deployment.processes import Process, ProcessError, free_port, settle
 
@@ -112,7 +112,7 @@ class Cluster:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         programs = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
         return {
-            **os.environ,
+            **direct(os.environ, HOST),
             **OFFLINE,
             "FLWR_HOME": str(self.folder / "flower"),
             "PYTHONPATH": os.pathsep.join(paths),

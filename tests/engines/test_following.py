@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -15,6 +17,7 @@ import pytest
 from flwr.cli.build import build_fab_from_disk
 
 import fedcomp.engines.command as command
+import fedcomp.engines.following as following
 import fedcomp.engines.superlink as module
 from fedcomp.config import compose_config
 from fedcomp.engines.command import FlwrCommand, connected
@@ -23,6 +26,7 @@ from fedcomp.report.events import EventWriter
 from fedcomp.runtime import Hooks
 from fedcomp.settings import Job
 from fedcomp.setup import Setup
+from fedcomp.signals import held_back, interrupting
 from fedcomp.wire import keys
 from tests.common import QUICK, read_summary
 from tests.report.test_events import Watch, written
@@ -39,8 +43,11 @@ class Fake:
         self.stopped: list[str] = []
         self.hooks = Hooks()
         self.on_log: Callable[[], None] = lambda: None
+        self.on_submit: Callable[[], None] = lambda: None
+        self.on_stop: Callable[[], None] = lambda: None
 
     def submit(self, app: Path, config: Path) -> str:
+        self.on_submit()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of a package that Flower uses
             self.fab = build_fab_from_disk(app)
@@ -61,6 +68,7 @@ class Fake:
         return dict(found)
 
     def stop(self, run: str) -> None:
+        self.on_stop()
         self.stopped.append(run)
 
 
@@ -77,8 +85,9 @@ def run(
 
     monkeypatch.chdir(folder)
     monkeypatch.setattr(module, "connected", to_fake)
-    monkeypatch.setattr(module, "_PAUSE_SECONDS", 0.0)
-    job = Job(compose_config([*QUICK, "engine=superlink"]), "r", str(folder / "outputs" / "x"))
+    monkeypatch.setattr(following, "PAUSE_SECONDS", 0.0)
+    config = compose_config([*QUICK, "engine=superlink"])
+    job = Job(config, "r", str(folder / "outputs" / "x"), "outputs/x", began=True)
     fake.hooks = Hooks([watch])
     return fake, watch, lambda: job.settings.engine.run(job, Setup(job.settings), fake.hooks)
 
@@ -111,7 +120,8 @@ def test_the_app_holds_two_lines_a_side_and_the_job_is_in_its_config(
     (key, text), *others = fake.config.items()
     assert (key, others) == (keys.RUN_CONFIG, [])
     sent = Job.from_json(text)
-    assert (sent.run_id, sent.folder) == ("r", "outputs/x")
+    assert (sent.run_id, sent.folder, sent.began) == ("r", "outputs/x", True)
+    assert str(tmp_path) not in text
     app = fake.home / "app"
     for side in ("server", "client"):
         source = (app / f"fedcomp_{side}.py").read_text()
@@ -131,15 +141,45 @@ def test_a_broken_connection_is_taken_up_again(
     assert [r.round for r, _ in watch.results] == [0, 1, 2, 3]
 
 
-def test_a_superlink_that_is_gone_ends_the_wait(
+def test_a_superlink_that_is_gone_ends_the_wait_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     gone = [EngineError("flwr ls failed: unavailable")] * 5
     fake, _, go = run(monkeypatch, tmp_path, [written(1)[:2]] * 5, gone)
     with pytest.raises(EngineError, match=r"does not answer any more: flwr ls failed: unavail"):
         go()
-    assert fake.stopped == ["12"]
-    assert "what there is of the run lies in /srv/run on the server" in capfd.readouterr().err
+    assert fake.stopped == []
+    said = capfd.readouterr().err
+    assert "Flower's run 12 is left alone and may go on at 127.0.0.1:8000: flwr stop 12" in said
+    assert "what there is of the run lies in /srv/run on the server" in said
+
+
+@pytest.mark.parametrize("tries", [1, 2, 3])
+def test_a_summary_that_was_lost_is_looked_for(
+    tries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = written(1)
+    logs = [whole[:-1]] * tries + [whole] * (3 - tries)
+    _, watch, go = run(monkeypatch, tmp_path, logs, [DONE])
+    go()
+    assert ([r.round for r, _ in watch.results], watch.ends) == ([0, 1], 1)
+    assert (tmp_path / "outputs" / "x" / "summary.json").exists() == (tries < 3)
+    assert ("did not arrive: it lies in /srv/run" in capfd.readouterr().err) == (tries == 3)
+
+
+def test_a_broken_disk_here_does_not_end_the_run_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake, _, go = run(monkeypatch, tmp_path, [], [])
+
+    def fail() -> None:
+        raise OSError("no room")
+
+    fake.on_log = fail
+    with pytest.raises(OSError, match="no room"):
+        go()
+    assert fake.stopped == []
+    assert "Flower's run 12 is left alone" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -171,6 +211,92 @@ def test_ctrl_c_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(KeyboardInterrupt):
         go()
     assert fake.stopped == ["12"]
+
+
+@pytest.mark.parametrize("error", [EngineError("flwr stop failed: no way"), KeyboardInterrupt()])
+def test_a_run_that_cannot_be_stopped_is_named(
+    error: BaseException,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    fake, _, go = run(monkeypatch, tmp_path, [written(5)], [])
+
+    def fail() -> None:
+        raise error
+
+    fake.on_log, fake.on_stop = fake.hooks.stop.set, fail
+    with pytest.raises(RunInterrupted):
+        go()
+    why = str(error) or "interrupted"
+    said = capfd.readouterr().err
+    assert f"Flower's run 12 was not stopped ({why}) and may still go on at 127.0.0.1:8000" in said
+    assert "left alone" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["on_submit", "on_log"])
+def test_whatever_ends_the_command_stops_the_run(
+    number: signal.Signals, moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is submitted, too: nothing may come between that and its name."""
+    fake, _, go = run(monkeypatch, tmp_path, [written(5)], [])
+    done: list[int] = []
+
+    def press() -> None:
+        signal.raise_signal(number)
+        done.append(number)
+
+    setattr(fake, moment, press)
+    outside = [0]
+    usual = signal.default_int_handler if number == signal.SIGINT else lambda *_: outside.append(1)
+    before = signal.signal(number, usual)
+    try:
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+        with (
+            pytest.raises((KeyboardInterrupt, RunInterrupted)),
+            interrupting(fake.hooks, remote=True),
+        ):
+            go()
+        assert signal.getsignal(number) == (
+            signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
+    finally:
+        signal.signal(number, before)
+    assert done == ([number] if moment == "on_submit" else [])
+    assert fake.stopped == ["12"]
+
+
+def test_what_is_ignored_stays_so(tmp_path: Path) -> None:
+    """As by nohup, which lets a run outlive its terminal."""
+    hooks = Hooks()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupting(hooks, remote=True), held_back(hooks.stop):
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not hooks.stop.is_set()
+
+
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [("127.0.0.1:80", 0), ("[::1]:80", 0), ("localhost:80", 0), ("127.example.org:80", 1)],
+)
+def test_plain_http_to_others_is_warned_of(
+    address: str,
+    warned: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    fake, _, _ = run(monkeypatch, tmp_path, [written(1)], [DONE])
+    words = [*QUICK, "engine=superlink", f"engine.address='{address}'"]
+    job = Job(compose_config(words), "r", str(tmp_path / "x"))
+    job.settings.engine.run(job, Setup(job.settings), fake.hooks)
+    assert capfd.readouterr().err.count(f"plain HTTP to {address}") == warned
 
 
 def test_an_order_to_stop_is_obeyed_where_ctrl_c_went_nowhere(
@@ -215,6 +341,18 @@ def test_what_flwr_complains_about_becomes_one_line(
         FlwrCommand(tmp_path).state("1")
 
 
+@pytest.mark.parametrize(("word", "may_run"), [("run", True), ("ls", False)])
+def test_a_submission_without_an_answer_may_have_worked(
+    word: str, may_run: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import time; time.sleep(60)"
+    monkeypatch.setattr(command, "_flwr", lambda: [sys.executable, "-c", code])
+    monkeypatch.setattr(command, "_SECONDS", 0.01)
+    with pytest.raises(EngineError, match=r"no answer within 0\.01 s") as caught:
+        FlwrCommand(tmp_path).call(word)
+    assert ("the job may run all the same" in str(caught.value)) == may_run
+
+
 def test_flwr_is_asked_offline_with_a_configuration_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,8 +363,12 @@ def test_flwr_is_asked_offline_with_a_configuration_of_its_own(
         "print(json.dumps({'success': True, 'runs': [found]}))"
     )
     monkeypatch.setattr(command, "_flwr", lambda: [sys.executable, "-c", code])
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "intranet")
     with connected("[::1]:80", tmp_path / "ca.crt") as flwr:
         found = flwr.state("7")
+    assert found["no_proxy"] == found["NO_PROXY"] == "intranet,::1"
+    assert os.environ["NO_PROXY"] == "intranet"
     assert found["words"] == ["ls", "fedcomp", "--run-id", "7", "--format", "json"]
     assert {key: found[key] for key in command.OFFLINE} == command.OFFLINE
     connection = tomllib.loads(found["text"])["superlink"]["fedcomp"]

@@ -96,7 +96,7 @@ def test_an_address_without_a_cluster_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["", "head", "head:", "head:0", "head:70000", "ray://head:1"])
 def test_addresses_of_another_form_are_refused(address: str) -> None:
-    with pytest.raises(ConfigError, match="must be HOST:PORT"):
+    with pytest.raises(ConfigError, match="is not of the form host:port"):
         FlowerEngine(ray_address=address).check()
 
 

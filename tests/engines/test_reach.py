@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fedcomp.engines.ray_cluster import check_cluster
 from fedcomp.engines.reach import check_reach, split_address
 from fedcomp.errors import ConfigError, EngineError
 
@@ -139,8 +140,13 @@ def test_certificates_that_are_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "8000", "host", "host:", ":8000", "host:0", "host:65536", "http://host:80", "h:x"],
+    [
+        *("", "8000", "host", "host:", ":8000", "host:0", "host:65536", "http://host:80", "h:x"),
+        *("a..b:80", f"{'a' * 64}.org:80", "a\0b:80", "host:٨٠"),
+    ],
 )
 def test_addresses_that_are_none(address: str) -> None:
-    with pytest.raises(ConfigError, match=r"is not of the form host:port"):
+    with pytest.raises(ConfigError, match=r"engine\.address=.*is not of the form host:port"):
         split_address(address)
+    with pytest.raises(ConfigError, match=r"engine\.ray_address=.*, as ray start --head prints"):
+        check_cluster(address)

@@ -10,10 +10,11 @@ import pytest
 from flwr.app import Context, RecordDict
 
 import fedcomp.engines.inline as inline
+import strategies.app
 import strategies.counted
 from clients.app import make_app as client_app
 from fedcomp.config import compose_config, stored_group
-from fedcomp.errors import ConfigError, EngineError
+from fedcomp.errors import ConfigError, DataError, EngineError
 from fedcomp.report.events import EventReader
 from fedcomp.settings import Job
 from fedcomp.wire import keys
@@ -50,9 +51,9 @@ def deployed(tmp_path: Path) -> Callable[..., None]:
     return run
 
 
-def sent(*words: str, folder: str = "outputs/x") -> dict[str, str]:
+def sent(*words: str, folder: str = "outputs/x", began: bool = False) -> dict[str, str]:
     """Return the run config of a whole job."""
-    job = Job(compose_config([*REMOTE, *words]), "0123456789abcdef", folder)
+    job = Job(compose_config([*REMOTE, *words]), "0123456789abcdef", folder, began=began)
     return {keys.RUN_CONFIG: job.to_json()}
 
 
@@ -153,3 +154,50 @@ def test_wrong_words_end_the_run_with_all_that_is_wrong(deployed: Callable[..., 
     with pytest.raises(ConfigError) as caught:
         deployed(config, *PARTS)
     assert len(caught.value.problems) == 2
+
+
+def test_a_run_that_goes_on_says_nothing_old_and_keeps_its_new_settings(
+    deployed: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clients are gone when it is resumed, so that it has no summary of its own."""
+    deployed(sent("rounds=1"), *PARTS)
+    here = tmp_path / "server" / "outputs" / "x"
+    assert stored_group(here, "engine")["start_timeout"] == 0.5
+    capsys.readouterr()
+    with pytest.raises(EngineError, match=r"0 of 2 clients are there after 0\.25 s"):
+        deployed(sent("engine.start_timeout=0.25", began=True))
+    _, notices = followed(capsys.readouterr().out)
+    assert (here / "summary.json").exists()
+    assert notices["folder"] == {"folder": str(here)}
+    assert "summary" not in notices
+    assert stored_group(here, "engine")["start_timeout"] == 0.25
+
+
+def test_a_damaged_summary_does_not_hide_why_a_run_failed(
+    deployed: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(grid: Any, job: Job, *_: object) -> None:
+        (Path(job.folder) / "summary.json").write_text("{")
+        raise EngineError("this is why")
+
+    monkeypatch.setattr(strategies.app, "serve", fail)
+    with pytest.raises(EngineError, match=r"^this is why$"):
+        deployed(sent(), *PARTS)
+
+
+@pytest.mark.parametrize("lost", ["folder", "checkpoints"])
+def test_a_run_that_had_begun_does_not_begin_again(
+    lost: str, deployed: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(sent("rounds=1"), *PARTS)
+    here = tmp_path / "server"
+    if lost == "folder":
+        here = tmp_path / "elsewhere"
+        here.mkdir()
+        monkeypatch.chdir(here)
+    else:
+        for path in here.glob("outputs/x/checkpoint/round-*/state.json"):
+            path.unlink()
+    with pytest.raises(DataError, match=r"had begun, and /.*/outputs/x holds no checkpoint of it"):
+        deployed(sent(began=True), *PARTS)
+    assert not (here / "outputs/x/checkpoint/round-000002").exists()
