@@ -94,7 +94,7 @@ def test_flower_gives_the_same_bytes_as_inline(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies_ends_the_run_with_the_reason(tmp_path: Path) -> None:
-    """A dead Ray actor answers nothing; the run must neither hang nor look finished."""
+    """It dies of every message, twice; the run must neither hang nor look finished."""
     package = tmp_path / "killer"
     package.mkdir()
     (package / "sitecustomize.py").write_text(
@@ -108,17 +108,17 @@ def test_a_worker_that_dies_ends_the_run_with_the_reason(tmp_path: Path) -> None
         "    threading.Thread(target=kill, daemon=True).start()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "fedcomp", *FLOWER, "engine.max_parallel=1"],
+        [sys.executable, "-m", "fedcomp", *FLOWER, "engine.max_parallel=1", "fraction=0.34"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(package)},
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("fedcomp: ")
-    assert "died" in done.stderr
+    assert "Unavailable" in done.stderr or "died" in done.stderr
 
 
 def test_engines_refuse_what_the_machine_cannot_give(monkeypatch: pytest.MonkeyPatch) -> None:
