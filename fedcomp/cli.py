@@ -119,7 +119,7 @@ def _dispatch(arguments: list[str]) -> int:
     if folder is not None:
         start = resume.Start.read(folder)
         words = start.merged(words)
-    config = compose_config(words)
+    config, named = compose_config(words), split_sweep(words, [])[1]
     if folder is not None:
         start.check(config)
         if is_finished(folder, config["rounds"]):
@@ -127,7 +127,7 @@ def _dispatch(arguments: list[str]) -> int:
             Console().print(closing(folder))
             return 0
     else:
-        _check_folder(split_sweep(words, [])[1])
+        _check_folder(named)
     if "--cfg" in flags:
         print(as_yaml(config), end="")
         return 0
@@ -139,7 +139,7 @@ def _dispatch(arguments: list[str]) -> int:
     outcome: list[int] = []
 
     def task(config: dict[str, Any], place: str) -> None:
-        server_folder = start.server_folder or _server_folder(words, Path(place))
+        server_folder = start.server_folder or _server_folder(named, Path(place))
         began = resume.Start(start.run_id, words, config, server_folder, began=start.began)
         outcome.append(run(began, Path(place), setup, resumed=folder is not None))
 
@@ -147,21 +147,9 @@ def _dispatch(arguments: list[str]) -> int:
     return outcome[0] if outcome else EXIT_FAILED
 
 
-def _server_folder(words: list[str], place: Path) -> str:
-    """Return how a server elsewhere is told the run folder: as it is named here.
-
-    Examples
-    --------
-    >>> here = Path.cwd()
-    >>> _server_folder([], here / "runs" / "x")
-    'runs/x'
-    >>> _server_folder([f"hydra.run.dir={here}/x"], here / "x") == str(here / "x")
-    True
-    """
-    from fedcomp.config import split_sweep
-
-    named = split_sweep(words, [])[1] or ""
-    below = place.is_relative_to(Path.cwd()) and not Path(named).is_absolute()
+def _server_folder(named: str | None, place: Path) -> str:
+    """Return how a server elsewhere is told the run folder: relative unless `named` otherwise."""
+    below = place.is_relative_to(Path.cwd()) and not Path(named or "").is_absolute()
     return str(place.relative_to(Path.cwd()) if below else place)
 
 

@@ -16,8 +16,13 @@ from filelock import FileLock
 
 from fedcomp import cli
 from fedcomp.config import compose_config
-from fedcomp.errors import ConfigError, DataError
-from fedcomp.resume import Start, alone, split
+from fedcomp.engines.superlink import SuperLinkEngine
+from fedcomp.errors import ConfigError, DataError, EngineError
+from fedcomp.report.observer import RoundResult
+from fedcomp.resume import Begun, Start, alone, split
+from fedcomp.runtime import Hooks
+from fedcomp.settings import Job
+from fedcomp.setup import Setup
 from tests.common import QUICK, read_csv, read_summary, run_inline
 
 WORDS = (*QUICK, "method=stc", "rounds=40", "hydra.run.dir=cut")
@@ -170,3 +175,36 @@ def test_a_run_has_its_folder_alone(tmp_path: Path) -> None:
         pass
     with alone(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_server_elsewhere_is_told_the_same_folder_wherever_a_run_goes_on(
+    absolute: bool, rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whether there has been a checkpoint, which is so as soon as a round was heard of."""
+    jobs: list[Job] = []
+
+    def run(_: object, job: Job, setup: Setup, hooks: Hooks) -> None:
+        jobs.append(job)
+        for number in range(rounds):
+            for observer in hooks.observers:
+                if isinstance(observer, Begun):
+                    observer.on_round(RoundResult(round=number, metrics={}, entries=[]))
+        raise EngineError("died")
+
+    monkeypatch.setattr(SuperLinkEngine, "check", lambda _: None)
+    monkeypatch.setattr(SuperLinkEngine, "run", run)
+    (tmp_path / "below").mkdir()
+    named = str(tmp_path / "below" / "x") if absolute else "below/x"
+    for place, words in (
+        (tmp_path, (*QUICK, "engine=superlink", f"hydra.run.dir={named}")),
+        (tmp_path / "below", ("resume=x",)),
+        (tmp_path.parent, (f"resume={tmp_path}/below/x",)),
+    ):
+        monkeypatch.chdir(place)
+        with pytest.raises(SystemExit):
+            cli.main(words)
+    assert [job.server_folder for job in jobs] == [named] * 3
+    assert [job.began for job in jobs] == [False, rounds > 0, rounds > 0]
+    assert len({job.run_id for job in jobs}) == 1

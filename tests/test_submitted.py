@@ -72,7 +72,5 @@ def test_another_version_is_refused_before_its_settings_are_read() -> None:
         read(whole("engine=superlink", version="9.9", config=news), 5)
     old = json.loads(whole("engine=superlink")[keys.RUN_CONFIG])
     del old["version"]
-    with pytest.raises(
-        EngineError, match=r"the job needs an older fedcomp: .*install an older fedcomp here from"
-    ):
+    with pytest.raises(EngineError, match=r"needs an older fedcomp: .*install an older fed"):
         read({keys.RUN_CONFIG: json.dumps(old)}, 5)

@@ -111,7 +111,7 @@ class Followed:
             log.warning(
                 "Flower's run %s was not stopped (%s) and may still go on at %s: flwr stop %s",
                 self._run,
-                error or "interrupted",
+                str(error) or "interrupted",
                 self._address,
                 self._run,
             )

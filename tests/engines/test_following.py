@@ -28,6 +28,7 @@ from fedcomp.settings import Job
 from fedcomp.setup import Setup
 from fedcomp.signals import held_back, interrupting
 from fedcomp.wire import keys
+from scripts.deployment.cluster import Cluster
 from tests.common import QUICK, read_summary
 from tests.report.test_events import Watch, written
 
@@ -382,3 +383,11 @@ def test_flwr_is_asked_offline_with_a_configuration_of_its_own(
 def test_the_real_command_is_found_and_answers(tmp_path: Path) -> None:
     done = subprocess.run([*command._flwr(), "--version"], capture_output=True, text=True)
     assert "Flower version" in done.stdout
+
+
+def test_a_cluster_on_this_machine_needs_no_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "intranet")
+    environment = Cluster(1, tmp_path).environment
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "intranet,127.0.0.1"
