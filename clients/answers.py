@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedcomp.errors import ConfigError, DivergedError, StaleError
+from fedcomp.errors import ConfigError, DivergedError, LinkError, StaleError, brief
 from fedcomp.wire import keys
 from fedcomp.wire.records import blob_record, reply_record
 
 if TYPE_CHECKING:
-    from fedcomp.errors import LinkError
     from fedcomp.link.client import ClientLink
     from fedcomp.link.state import Pending
 
@@ -35,6 +34,17 @@ def again(message: Message, link: ClientLink, pending: Pending) -> Message:
         content[name] = MetricRecord(values)
     content[keys.FIELDS] = reply_record(link.reply_fields())
     return Message(content, reply_to=message)
+
+
+def check_site(fields: ConfigRecord, site: str) -> None:
+    """Refuse a message for another site: a node keeps its name when it is given another one."""
+    wanted = fields.get(keys.SITE)
+    if wanted != site:
+        msg = (
+            f"the message is for site {brief(wanted)} and this node is now site {site!r}: a node"
+            " stays the same site for the whole run, with the same node config"
+        )
+        raise LinkError(msg)
 
 
 def check_clipping(content: RecordDict, link: ClientLink) -> None:

@@ -117,6 +117,7 @@ def site_of(context: Context) -> str:
 
 def introduce(message: Message, context: Context) -> Message:
     """Answer the handshake with the client's site, or with what keeps it from taking part."""
+    question = message.content.config_records.get(keys.FIELDS, ConfigRecord())
     if not is_deployed(context.run_config):
         fields = ConfigRecord({keys.SITE: site_of(context)})
     else:
@@ -124,6 +125,8 @@ def introduce(message: Message, context: Context) -> Message:
             fields = _ready(Client.of(context))
         except FedcompError as error:
             fields = ConfigRecord({keys.PROBLEM: one_line("; ".join(str(error).splitlines()))})
+    if keys.NONCE in question:
+        fields[keys.NONCE] = question[keys.NONCE]
     return Message(RecordDict({keys.FIELDS: fields}), reply_to=message)
 
 
@@ -133,7 +136,10 @@ def _ready(client: Client) -> ConfigRecord:
     forget_old(client.node.state_dir)
     client.setup.check_client(client.node.number)
     session = open_session(client.setup, client.job.run_id)
-    return ConfigRecord({keys.SITE: client.node.site, keys.SESSION: session.digest})
+    fields = ConfigRecord({keys.SITE: client.node.site, keys.SESSION: session.digest})
+    if client.node.part is not None:
+        fields[keys.PARTITION] = client.node.part
+    return fields
 
 
 def train(message: Message, client: Client) -> Message:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord, Context, Message, MessageType, RecordDict
 
-from clients.answers import again, check_clipping, refusal
+from clients.answers import again, check_clipping, check_site, refusal
 from fedcomp.errors import LinkError
 from fedcomp.link.update import Update
 from fedcomp.wire import keys
@@ -77,7 +77,9 @@ class CompressionMod:
             return call_next(message, context)
         began = time.perf_counter()
         link = self._link(context)
-        fields, number = downlink_fields(message.content.config_records[keys.FIELDS])
+        record = message.content.config_records[keys.FIELDS]
+        check_site(record, link.site)
+        fields, number = downlink_fields(record)
         try:
             link.open(blob_of(message.content.array_records[key]), fields, number)
         except LinkError as error:

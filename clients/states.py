@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fedcomp.link.file_store import FileStateStore
@@ -30,9 +31,11 @@ def forget_old(folder: Path, now: float | None = None) -> None:
     """Remove the states of runs that ended long ago: no node is told when a run has ended."""
     oldest = (time.time() if now is None else now) - KEPT_DAYS * 86400
     for run in folder.iterdir():
-        if not _RUN.fullmatch(run.name) or not run.is_dir():
+        is_ours = all((run / name).is_dir() for name in ("sites", "models"))
+        if not _RUN.fullmatch(run.name) or not is_ours:
             continue
-        changed = (path.stat().st_mtime for path in (run, *run.glob("sites/*/state.json")))
-        if max(changed) < oldest:
-            log.info("the state in %s is older than %d days and is removed", run, KEPT_DAYS)
-            shutil.rmtree(run, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another node here removes it, or changes it, right now
+            changed = [path.stat().st_mtime for path in (run, *run.glob("sites/*/state.json"))]
+            if max(changed) < oldest:
+                log.info("the state in %s is older than %d days and is removed", run, KEPT_DAYS)
+                shutil.rmtree(run, ignore_errors=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from fedcomp.errors import EngineError
-from fedcomp.wire.private import superlink_bytes
+from fedcomp.errors import EngineError, one_line
+from fedcomp.wire.private import error_reply, superlink_bytes, transport_errors, with_reply_to
 from strategies.forward import ForwardingGrid
 
 if TYPE_CHECKING:
@@ -61,22 +61,41 @@ class CountedGrid(ForwardingGrid):
         identifiers = list(super().push_messages(given))
         for message, identifier in zip(given, identifiers, strict=False):
             if identifier:
-                self._count(message)
+                self._count(superlink_bytes(message))
         return identifiers
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return replies that have arrived, and count those that came from a node."""
+        """Return replies that have arrived, and count those that came from a node.
+
+        Each is a request of its own: Flower's grid puts what a node uploaded together again, takes
+        its metadata from there, and loses all replies of a request when one of them is broken.
+        """
         self._wait()
-        replies = list(super().pull_messages(message_ids))
-        for reply in replies:
-            if reply.metadata.src_node_id != SUPERLINK:
-                self._count(reply)
+        return [reply for identifier in message_ids for reply in self._pull(identifier)]
+
+    def _pull(self, identifier: str) -> list[Message]:
+        """Return what answers one message, an error where that cannot be read."""
+        try:
+            replies = [
+                with_reply_to(reply, identifier) for reply in super().pull_messages([identifier])
+            ]
+            sizes = [
+                superlink_bytes(reply)
+                for reply in replies
+                if reply.metadata.src_node_id != SUPERLINK
+            ]
+        except transport_errors():
+            raise
+        except Exception as error:
+            reason = one_line(f"{type(error).__name__}: {error}")
+            return [error_reply(identifier, f"the reply cannot be read: {reason}")]
+        for size in sizes:
+            self._count(size)
         return replies
 
-    def _count(self, message: Message) -> None:
-        inbound, outbound = superlink_bytes(message)
-        self._inbound += inbound
-        self._outbound += outbound
+    def _count(self, size: tuple[int, int]) -> None:
+        self._inbound += size[0]
+        self._outbound += size[1]
 
     def _wait(self) -> None:
         time.sleep(max(0.0, self._asked + PAUSE_SECONDS - time.monotonic()))

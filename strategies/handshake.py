@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,17 +25,26 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.05
 
+NONCE_BYTES = 8
+
 _NOT_LOADED = 1
 """Flower's code of errors while the app was imported; it keeps the reason to itself."""
 
 
 @dataclass(frozen=True)
 class Introduction:
-    """What a node says of itself: its site, or why it does not say it."""
+    """What a node says of itself: its site, or why it does not say it.
+
+    Attributes
+    ----------
+    part
+        Its part of the common data set, if its data are one.
+    """
 
     node: int
     site: str
     problem: str = ""
+    part: int | None = None
 
 
 class Handshake:
@@ -52,26 +62,28 @@ class Handshake:
         self._grid = grid
         self._ledger = ledger
         self._session = session
-        self._open: dict[str, int] = {}
+        self._open: dict[str, tuple[int, bytes]] = {}
         self._closed: dict[str, str] = {}
 
     @property
     def waiting(self) -> set[int]:
         """The nodes that have been asked and have not answered."""
-        return set(self._open.values())
+        return {node for node, _ in self._open.values()}
 
     def ask(self, nodes: Iterable[int], round_number: int) -> set[int]:
         """Ask each node; return those to which no message could be sent."""
         exchange = Exchange(self._ledger, round_number, "handshake")
         failed = set()
         for node in nodes:
-            request = Message(RecordDict(), node, MessageType.QUERY)
+            nonce = secrets.token_bytes(NONCE_BYTES)
+            content = RecordDict({keys.FIELDS: ConfigRecord({keys.NONCE: nonce})})
+            request = Message(content, node, MessageType.QUERY)
             size = message_bytes(request)
             identifier = push(self._grid, request)
             if identifier is None:
                 failed.add(node)
                 continue
-            self._open[identifier] = node
+            self._open[identifier] = node, nonce
             exchange.book("", "downlink", "message", "", Sizes(size))
         return failed
 
@@ -84,7 +96,7 @@ class Handshake:
                 site = self._closed.get(identifier, "")
                 exchange.book(site, "uplink", "duplicate", "", size)
                 continue
-            found = _read(self._open.pop(identifier), reply, self._session)
+            found = _read(*self._open.pop(identifier), reply, self._session)
             self._closed[identifier] = found.site
             kind = "error" if reply.has_error() else "message"
             exchange.book(found.site, "uplink", kind, "", size)
@@ -130,7 +142,7 @@ def site_order(site: str) -> tuple[int, str]:
     return len(site), site
 
 
-def _read(node: int, reply: Message, session: bytes) -> Introduction:
+def _read(node: int, nonce: bytes, reply: Message, session: bytes) -> Introduction:
     if reply.has_error():
         reason = one_line(reply.error.reason or "")
         if reply.error.code == _NOT_LOADED:
@@ -140,6 +152,8 @@ def _read(node: int, reply: Message, session: bytes) -> Introduction:
     site, problem = fields.get(keys.SITE), fields.get(keys.PROBLEM)
     if isinstance(problem, str):
         return Introduction(node, "", one_line(problem) or "a problem without a name")
+    if fields.get(keys.NONCE) != nonce:
+        return Introduction(node, "", "its answer is not one to the question that it was asked")
     if not (isinstance(site, str) and keys.SITE_NAME.fullmatch(site)):
         return Introduction(node, "", one_line(f"it names {site!r} as its partition"))
     if session and fields.get(keys.SESSION, session) != session:
@@ -148,7 +162,8 @@ def _read(node: int, reply: Message, session: bytes) -> Introduction:
             " the part which is not trained starts from are others"
         )
         return Introduction(node, "", f"site {site}: {reason}")
-    return Introduction(node, site)
+    part = fields.get(keys.PARTITION)
+    return Introduction(node, site, part=part if isinstance(part, int) else None)
 
 
 def _check(stop: Event, deadline: float, state: str, timeout: float) -> None:

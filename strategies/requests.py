@@ -62,7 +62,7 @@ def _pack(
     sent, fields = link.downlink(site, side=exchange.purpose == "train")
     content = RecordDict(dict(request.content.items()))
     content[key] = blob_record(sent.blob)
-    content[keys.FIELDS] = downlink_record(fields, exchange.round)
+    content[keys.FIELDS] = downlink_record(fields, exchange.round, site)
     meta = request.metadata
     message = Message(
         content, meta.dst_node_id, meta.message_type, ttl=meta.ttl, group_id=meta.group_id

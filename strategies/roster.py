@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fedcomp.errors import LinkError, RunInterrupted
-from strategies.handshake import POLL_SECONDS, Handshake, site_order
+from strategies.handshake import POLL_SECONDS, Handshake, Introduction, site_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +53,7 @@ class Roster:
         self._claims = dict(sites)
         self._nodes = {site: node for node, site in sites.items()}
         self._spare: dict[int, str] = {}
+        self._found: dict[int, Introduction] = {}
         self._round = 0
         self._asked: set[int] = set()
         self._awaited: set[int] = set()
@@ -115,17 +116,18 @@ class Roster:
         for found in self._handshake.answers(self._round):
             if found.problem:
                 log.warning("node %d is new and does not take part: %s", found.node, found.problem)
-            elif reason := self._bar(found.node, found.site):
+            elif reason := self._bar(found):
                 log.warning("node %d is left out: %s", found.node, reason)
             elif found.node not in self._claims:  # else asked again before it answered
                 self._claims[found.node] = found.site
                 self._spare[found.node] = found.site
+                self._found[found.node] = found
 
-    def _bar(self, node: int, site: str) -> str:
+    def _bar(self, found: Introduction) -> str:
         """Return why a node may not be a site; it is not asked again then."""
-        reason = self._admission.refusal(node, site, self._nodes) if self._admission else ""
+        reason = self._admission.refusal(found, self._nodes) if self._admission else ""
         if reason:
-            self._barred.add(node)
+            self._barred.add(found.node)
         return reason
 
     def _assign(self, present: set[int]) -> None:
@@ -139,7 +141,7 @@ class Roster:
                 continue
             log.info("site %s is node %d from now on", site, node)
             if self._admission is not None:
-                self._admission.bind(node, site)
+                self._admission.bind(self._found.get(node) or Introduction(node, site))
             del self._spare[node]
             if holder is not None:
                 self._spare[holder] = site

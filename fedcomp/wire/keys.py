@@ -23,6 +23,10 @@ SITE = "site"
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a site may be called: it is part of file names and of messages to people."""
 
+PARTITION = "part"
+NONCE = "n"
+"""What the server makes up for a handshake, and its answer repeats."""
+
 PROBLEM = "problem"
 SESSION = "session"
 ROUND_FIELD = "r"

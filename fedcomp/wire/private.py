@@ -108,6 +108,44 @@ def set_message_id(message: Message, value: str) -> None:
     message.metadata.__dict__["_message_id"] = value
 
 
+def with_reply_to(reply: Message, identifier: str) -> Message:
+    """Return a whole reply as one to the message that was asked for, whatever its sender wrote."""
+    if reply.has_content() == reply.has_error():
+        msg = "a reply carries either records or an error"
+        raise ValueError(msg)
+    reply.metadata.__dict__["_reply_to_message_id"] = identifier
+    return reply
+
+
+def error_reply(identifier: str, reason: str) -> Message:
+    """Return the error that stands for a reply which nobody can read, as if a SuperLink said it."""
+    from flwr.app import Error
+    from flwr.app.message.message import make_message
+    from flwr.app.metadata import Metadata
+
+    return make_message(
+        Metadata(
+            run_id=0,
+            message_id="",
+            src_node_id=1,
+            dst_node_id=1,
+            reply_to_message_id=identifier,
+            group_id="",
+            created_at=0.0,
+            ttl=0.0,
+            message_type="query",
+        ),
+        error=Error(0, reason),
+    )
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """Return what Flower's grid raises when its SuperLink does not answer or refuses."""
+    from httpx import HTTPError
+
+    return (HTTPError,)
+
+
 def assume_identity() -> int:
     """Let this process create messages without a SuperLink; return the run id."""
     from flwr.supercore.task_identity import TaskIdentity

@@ -106,8 +106,8 @@ def from_record(record: ArrayRecord) -> Tensors:
     return {name: np.asarray(array.numpy()) for name, array in record.items()}
 
 
-def downlink_record(fields: Downlink, round_number: int) -> ConfigRecord:
-    """Return what the server tells a client."""
+def downlink_record(fields: Downlink, round_number: int, site: str) -> ConfigRecord:
+    """Return what the server tells a client, of whom it takes it to be a site."""
     return ConfigRecord(
         {
             keys.ROUND_FIELD: round_number,
@@ -115,6 +115,7 @@ def downlink_record(fields: Downlink, round_number: int) -> ConfigRecord:
             keys.USED: fields.used,
             keys.PREVIOUS: fields.previous,
             keys.PLATEAUS: fields.plateaus,
+            keys.SITE: site,
         }
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import clients.app
 import fedcomp.settings
 from clients.app import Client, introduce
 from clients.node import Node, check_folders, deployed, simulated
-from clients.states import KEPT_DAYS, forget_old
+from clients.states import KEPT_DAYS, forget_old, open_states
 from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError
 from fedcomp.settings import Job
@@ -101,6 +103,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
 def test_states_of_runs_of_long_ago_are_forgotten(tmp_path: Path) -> None:
     old, new, alive, other = (tmp_path / name for name in (RUN, RUN[::-1], "a" * 16, "notes"))
     for run in (old, new, alive, other):
+        (run / "models").mkdir(parents=True)
         (run / "sites" / "0").mkdir(parents=True)
         (run / "sites" / "0" / "state.json").write_text("{}")
     day = 86400
@@ -113,15 +116,48 @@ def test_states_of_runs_of_long_ago_are_forgotten(tmp_path: Path) -> None:
     )
 
 
+def test_folders_that_are_no_states_stay(tmp_path: Path) -> None:
+    for name in ("sites", "models"):
+        (tmp_path / RUN / name).mkdir(parents=True)
+        (tmp_path / RUN[::-1] / name).mkdir(parents=True)
+    (tmp_path / RUN / "models").rmdir()
+    forget_old(tmp_path, time.time() + (KEPT_DAYS + 1) * 86400)
+    assert [path.name for path in tmp_path.iterdir()] == [RUN]
+
+
+def test_a_run_that_another_node_forgets_at_the_same_moment_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes on one folder: the state of a run vanishes between its listing and its look."""
+    gone, other = tmp_path / RUN, tmp_path / RUN[::-1]
+    for run in (gone, other):
+        open_states(tmp_path, run.name)
+        (run / "sites" / "0").mkdir()
+        (run / "sites" / "0" / "state.json").write_text("{}")
+    glob = Path.glob
+
+    def late(self: Path, pattern: str) -> list[Path]:
+        found = list(glob(self, pattern))
+        if self == gone:
+            shutil.rmtree(gone)
+        return found
+
+    monkeypatch.setattr(Path, "glob", late)
+    forget_old(tmp_path, time.time() + (KEPT_DAYS + 1) * 86400)
+    assert list(tmp_path.iterdir()) == []
+
+
 def asked(node_config: dict[str, object], text: str) -> dict[str, Any]:
     """Return what a node answers to the handshake."""
     number = assume_identity()
     config: Any = {keys.RUN_CONFIG: text}
     context = Context(number, 5, node_config, RecordDict(), config)  # type: ignore[arg-type]
     clients.app.read_job.cache_clear()
-    reply = introduce(Message(RecordDict(), 5, "query"), context)
+    question = RecordDict({keys.FIELDS: ConfigRecord({keys.NONCE: b"12345678"})})
+    reply = introduce(Message(question, 5, "query"), context)
     record = reply.content[keys.FIELDS]
     assert isinstance(record, ConfigRecord)
+    assert record.pop(keys.NONCE) == b"12345678"
     return dict(record)
 
 
@@ -133,7 +169,8 @@ def test_a_fit_node_says_its_site_and_session(tmp_path: Path) -> None:
     here = config_of(partition_id=2, site="north", state_dir=str(tmp_path))
     found = asked(here, job().to_json())
     session = Setup(job().settings).session(RUN)
-    assert found == {keys.SITE: "north", keys.SESSION: session.digest}
+    known = {keys.SITE: "north", keys.SESSION: session.digest}
+    assert found == {**known, keys.PARTITION: 2}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.app import Error, Message
 
 import strategies.gathering as gathering
 import strategies.roster as roster_module
@@ -32,13 +32,14 @@ class Keyed(Nodes):
     def __init__(self, sites: dict[int, Any], **by_node: bytes) -> None:
         super().__init__(sites)
         self.keys = {int(name.removeprefix("n")): key for name, key in by_node.items()}
-        self.looks = 0
+        self.looks = self.key_requests = 0
 
     def get_node_ids(self) -> list[int]:
         self.looks += 1
         return super().get_node_ids()
 
     def get_nodes(self) -> list[Any]:
+        self.key_requests += 1
         own = {node: str(node).encode() for node in self.sites}
         found = {**own, **self.keys}
         return [SimpleNamespace(node_id=n, public_key=found[n]) for n in self.sites]
@@ -47,7 +48,7 @@ class Keyed(Nodes):
         fields = self.sites[node]
         if not isinstance(fields, dict):
             return super()._answer(node, message)
-        return Message(RecordDict({keys.FIELDS: ConfigRecord(fields)}), reply_to=message)
+        return self.said(fields, message)
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +87,7 @@ def test_unfit_nodes_do_not_keep_a_run_from_starting(
         3: {keys.SITE: "../etc"},
         4: {keys.SITE: "3", keys.SESSION: b"else"},
         5: {},
+        6: {keys.SITE: "4", keys.NONCE: b"overheard"},
     }
     fit = {8: "1", 9: {keys.SITE: "0", keys.SESSION: SESSION}}
     found, _ = gathered(Keyed({**unfit, **fit}), 2, ledger)
@@ -96,6 +98,7 @@ def test_unfit_nodes_do_not_keep_a_run_from_starting(
         (3, r"it names '../etc' as its partition"),
         (4, "site 3: its model is another one"),
         (5, "it names None as its partition"),
+        (6, "its answer is not one to the question that it was asked"),
     ]:
         assert caplog.text.count(f"node {node} is left out: {reason}") == 1
 
@@ -211,9 +214,110 @@ def test_bindings_outlive_the_server(bind: bool, ledger: Ledger) -> None:
         gather(nodes, 2, ledger, resumed, SESSION, 0.2)  # type: ignore[arg-type]
 
 
-def test_nodes_without_keys_are_told_apart_by_their_names(ledger: Ledger) -> None:
-    nodes = Keyed({7: "0", 8: "1"}, n7=b"", n8=b"", n99=b"")
+def test_no_site_belongs_to_a_node_without_a_key(ledger: Ledger) -> None:
+    """Such a node has gone by the time its key is looked up; it could never come back."""
+    nodes = Keyed({7: "0", 8: "1"}, n8=b"")
     known, _ = deployed_roster(nodes, ledger, 2, bind=True)
     del nodes.sites[8]
     nodes.sites[99] = "1"
-    assert known.connected() == [7]
+    assert known.connected() == [7, 99]
+
+
+def test_keys_are_not_asked_for_once_a_node(ledger: Ledger) -> None:
+    nodes = Keyed({node: str(node) for node in range(20)})
+    gathered(nodes, 20, ledger)
+    assert nodes.key_requests == 1
+
+
+def resumed(nodes: Keyed, clients: int, ledger: Ledger, seconds: float) -> dict[int, str]:
+    """Gather for a run in which sites 1 and 2 took part before it was resumed."""
+    _, before = gathered(Keyed({1: "1", 2: "2"}), 2, ledger)
+    admission = Admission(nodes, clients, bind=True)  # type: ignore[arg-type]
+    admission.load(*before.save())
+    return gather(nodes, clients, ledger, admission, SESSION, seconds)  # type: ignore[arg-type]
+
+
+def test_a_resumed_run_takes_those_who_took_part_before(ledger: Ledger) -> None:
+    assert resumed(Keyed({9: "0", 1: "1", 2: "2"}), 2, ledger, 5.0) == {1: "1", 2: "2"}
+
+
+def test_a_resumed_run_waits_for_those_who_took_part_before(ledger: Ledger) -> None:
+    class Late(Keyed):
+        def get_node_ids(self) -> list[int]:
+            if self.looks == 50:
+                self.sites[2] = "2"
+            return super().get_node_ids()
+
+    assert resumed(Late({9: "0", 1: "1"}), 2, ledger, 5.0) == {1: "1", 2: "2"}
+
+
+def test_a_resumed_run_goes_on_with_others_in_the_end(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert resumed(Keyed({9: "0", 1: "1"}), 2, ledger, 0.2) == {9: "0", 1: "1"}
+    assert "site 2 took part in this run before, which now goes on without it" in caplog.text
+
+
+class Flicker(Keyed):
+    """Node 1 is away for one look, in which node 7 says that it is the same site."""
+
+    def get_node_ids(self) -> list[int]:
+        there = super().get_node_ids()
+        if self.looks == 5:
+            self.sites[7] = self.sites[1]
+            return [2, 7]
+        if self.looks == 8:
+            self.sites[3] = "5"
+        return [node for node in there if node != 7 or self.looks > 4]
+
+    def pull_messages(self, wanted: Any) -> list[Message]:
+        return [reply for _ in range(3) for reply in super(Flicker, self).pull_messages(wanted)]
+
+
+@pytest.mark.parametrize("bind", [True, False])
+def test_a_site_has_its_key_from_the_first_answer_on(bind: bool, ledger: Ledger) -> None:
+    found, _ = gathered(Flicker({1: "0", 2: "1"}), 3, ledger, bind)
+    assert found == {1 if bind else 7: "0", 2: "1", 3: "5"}
+
+
+def part(site: str, number: int) -> dict[str, object]:
+    return {keys.SITE: site, keys.PARTITION: number}
+
+
+def test_a_part_of_the_data_has_one_site(ledger: Ledger) -> None:
+    nodes = Keyed({1: part("a", 0), 2: part("b", 0), 3: part("c", 1)})
+    with pytest.raises(EngineError, match="it is site b with partition-id=0, whose data site a ha"):
+        gathered(nodes, 3, ledger, seconds=0.2)
+    own = Keyed({1: part("a", 0), 2: part("b", 1), 3: "c"})
+    assert gathered(own, 3, ledger)[0] == {1: "a", 2: "b", 3: "c"}
+
+
+def test_a_part_of_the_data_has_one_site_during_the_run_too(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = Keyed({1: part("a", 0), 2: part("b", 1)})
+    known, admission = deployed_roster(nodes, ledger, 2, bind=False)
+    arrays, values = admission.save()
+    assert json.loads(json.dumps(values))["parts"] == {"a": 0, "b": 1}
+    del nodes.sites[2]
+    nodes.sites[9] = part("b", 0)
+    assert known.connected() == [1]
+    assert "node 9 is left out: it is site b with partition-id=0" in caplog.text
+    nodes.sites[10] = part("b", 1)
+    assert known.connected() == [1, 10]
+
+
+def test_a_node_may_be_given_another_name_while_the_run_waits(ledger: Ledger) -> None:
+    class Renamed(Keyed):
+        def get_node_ids(self) -> list[int]:
+            there = super().get_node_ids()
+            if self.looks == 5:
+                self.sites[1] = part("z", 0)
+                return [node for node in there if node != 1]
+            if self.looks == 8:
+                self.sites[2] = part("b", 1)
+            return there
+
+    found, admission = gathered(Renamed({1: part("a", 0)}), 2, ledger)
+    assert found == {2: "b", 1: "z"}
+    assert admission.sites == {"b", "z"}

@@ -6,12 +6,14 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+import httpx
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from google.protobuf.message import DecodeError
 
 import strategies.counted as module
 from fedcomp.errors import EngineError
-from fedcomp.wire.private import assume_identity, set_message_id, superlink_bytes
+from fedcomp.wire.private import assume_identity, message_bytes, set_message_id, superlink_bytes
 from fedcomp.wire.records import blob_record
 from strategies.counted import CountedGrid
 
@@ -21,7 +23,7 @@ class Inner:
 
     def __init__(self) -> None:
         self.nodes: list[int] = [7]
-        self.replies: list[Message] = []
+        self.replies: list[Any] = []
 
     def get_node_ids(self) -> list[int]:
         return self.nodes
@@ -32,7 +34,13 @@ class Inner:
         return ["" if m.metadata.dst_node_id == 9 else "a" * 64 for m in messages]
 
     def pull_messages(self, wanted: Iterable[str]) -> list[Message]:
-        return self.replies
+        """Return replies as Flower does: with metadata that their senders wrote."""
+        (identifier,) = wanted
+        found, self.replies = self.replies[:1], self.replies[1:]
+        for made in found:
+            if isinstance(made, Exception):
+                raise made
+        return found
 
 
 @pytest.fixture(autouse=True)
@@ -85,12 +93,58 @@ def test_what_was_taken_and_what_came_is_counted() -> None:
     counted = grid(inner)
     assert list(counted.push_messages([message(50), message(50, 9)])) == ["a" * 64, ""]
     one = superlink_bytes(message(50))
-    inner.replies = [reply(70), reply(90, source=1)]
-    assert counted.pull_messages(["a" * 64]) == inner.replies
+    given = [reply(70), reply(90, source=1)]
+    inner.replies = given
+    assert counted.pull_messages(["a" * 64, "b" * 64, "c" * 64]) == given
     two = superlink_bytes(reply(70))
     assert counted.account() == {
         "superlink_bytes": {"inbound": one[0] + two[0], "outbound": one[1] + two[1]}
     }
+
+
+def garbled() -> Message:
+    """Return a reply that its sender made of parts that do not fit together."""
+    made = reply(10)
+    content = RecordDict()
+    dict.__setitem__(content.__dict__["_data"], "fc", "text")
+    made.__dict__["_content"] = content
+    return made
+
+
+def bare() -> Message:
+    """Return a reply with neither records nor an error."""
+    made = reply(10)
+    made.__dict__["_content"] = None
+    return made
+
+
+def test_a_reply_that_cannot_be_read_is_an_error_and_loses_no_other() -> None:
+    inner = Inner()
+    counted = grid(inner)
+    inner.replies = [reply(70), DecodeError("Error parsing"), garbled(), bare(), reply(80)]
+    names = [letter * 64 for letter in "vwxyz"]
+    found = list(counted.pull_messages(names))
+    assert [made.has_error() for made in found] == [False, True, True, True, False]
+    assert "the reply cannot be read: DecodeError: Error parsing" in found[1].error.reason
+    assert [made.metadata.reply_to_message_id for made in found] == names
+    sizes = [superlink_bytes(reply(size)) for size in (70, 80)]
+    inbound, outbound = (sum(size) for size in zip(*sizes, strict=True))
+    assert counted.account()["superlink_bytes"] == {"inbound": inbound, "outbound": outbound}
+    assert min(message_bytes(made) for made in found) > 0
+
+
+def test_a_superlink_that_cannot_be_reached_is_no_reply() -> None:
+    inner = Inner()
+    inner.replies = [httpx.ConnectError("refused")]
+    with pytest.raises(httpx.ConnectError):
+        grid(inner).pull_messages(["a" * 64])
+
+
+def test_a_reply_answers_what_was_asked_whatever_it_says() -> None:
+    inner = Inner()
+    inner.replies = [reply(70)]
+    (found,) = grid(inner).pull_messages(["c" * 64])
+    assert found.metadata.reply_to_message_id == "c" * 64
 
 
 def test_an_error_has_a_size_too() -> None:

@@ -55,8 +55,14 @@ class Nodes:
         site = self.sites[node]
         if isinstance(site, Error):
             return Message(site, reply_to=message)
-        content = RecordDict({keys.FIELDS: ConfigRecord({keys.SITE: site})})
-        return Message(content, reply_to=message)
+        return self.said({keys.SITE: site}, message)
+
+    @staticmethod
+    def said(fields: dict[str, Any], message: Message) -> Message:
+        """Return an answer with the nonce of its question, unless it has one of its own."""
+        question = message.content.config_records[keys.FIELDS]
+        answer = ConfigRecord({keys.NONCE: question[keys.NONCE], **fields})
+        return Message(RecordDict({keys.FIELDS: answer}), reply_to=message)
 
 
 @pytest.fixture(autouse=True)
