@@ -200,8 +200,8 @@ def test_a_node_with_another_version_says_both(
     found = asked(config_of(partition_id=1, state_dir=str(tmp_path)), json.dumps(text))
     installed = fedcomp.settings.__version__
     assert found[keys.PROBLEM] == (
-        f"fedcomp {installed} is installed here and the job needs 9.9.9: all machines of a"
-        " deployment run the same version, pip install fedcomp==9.9.9"
+        f"fedcomp {installed} is installed here and the job needs fedcomp 9.9.9: all machines of a"
+        " deployment run the same version; install fedcomp 9.9.9 here from its checkout"
     )
 
 
