@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,8 +44,11 @@ def run_inline(
     *overrides: str,
     quick: Sequence[str] = QUICK,
     observers: Sequence[Observer] = (),
+    resumed: bool = False,
 ) -> Path:
-    """Run a small job in this process and return its folder."""
+    """Run a small job in this process, from its start unless told, and return its folder."""
+    if not resumed:
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     config = compose_config([*quick, *overrides])
     job = Job(config, "test", str(folder))
     job.settings.engine.run(job, Setup(job.settings), Hooks(observers))

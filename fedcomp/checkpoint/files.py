@@ -80,7 +80,7 @@ class Checkpoints:
             if old != self._good:
                 shutil.rmtree(old, ignore_errors=True)
         place = self._folder / f"round-{number:06d}"
-        place.mkdir(parents=True)
+        place.mkdir()  # not the folder itself: somebody may have removed the run
         if self._clients is not None:
             self._clients.snapshot(place / "clients")
         arrays: Tensors = {}
@@ -103,6 +103,7 @@ class Checkpoints:
 
     def load(self) -> dict[str, Any] | None:
         """Take up the newest good checkpoint; return its values, None if there is none."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         for place in self._newest_first():
             found = self._read(place)
             if found is None:

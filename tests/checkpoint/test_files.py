@@ -33,6 +33,7 @@ class Thing:
 def write(folder: Path, *numbers: int, run: str = "run") -> None:
     thing = Thing()
     checkpoints = Checkpoints(folder, run, {"one": thing, "other": Thing(100)})
+    checkpoints.load()
     for number in numbers:
         thing.__init__(number)  # type: ignore[misc]
         checkpoints.save(number, {"round": number})
@@ -127,6 +128,7 @@ def test_there_may_be_none_or_none_of_this_run(tmp_path: Path) -> None:
 def test_the_clients_states_are_those_of_the_same_moment(tmp_path: Path) -> None:
     clients = MemoryStateStore()
     checkpoints = Checkpoints(tmp_path, "run", {}, clients)
+    assert checkpoints.load() is None
     for number in (1, 2, 3):
         clients.save("a", state(number))
         if number == 2:

@@ -483,6 +483,7 @@ class Villain:
     def _lie(self, reply: Message, lies: Mapping[str, Lie], order: list[str]) -> RecordDict | Error:
         made = self._made[str(self.site)]
         known = Reply(reply.content, *made, self._own, self._others, self._replies)
+        later: list[str] = []
         while True:
             if not order:
                 order += self.rng.sample(sorted(lies), len(lies))
@@ -490,4 +491,6 @@ class Villain:
             found = lies[name](self.rng, known)
             if found is not None:
                 self.told[name] += 1
+                order += later
                 return found
+            later.append(name)  # cannot be told yet

@@ -106,7 +106,8 @@ def test_the_most_clients_at_a_time_are_the_clusters_matter() -> None:
     backend = FlowerEngine(ray_address="head:6379", gpus_per_client=0.5)._backend(
         "cpu", verbose=False
     )
-    assert backend["client_resources"] == {"num_cpus": 1, "num_gpus": 0.5}
+    resources = backend["client_resources"]
+    assert (resources["num_cpus"], resources["num_gpus"]) == (1, 0.5)
     assert backend["init_args"]["address"] == "head:6379"
     assert "num_cpus" not in backend["init_args"]
 

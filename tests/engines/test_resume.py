@@ -118,7 +118,7 @@ def test_a_run_that_dies_anywhere_ends_like_one_that_did_not(
         with deaths.within(run, place), pytest.raises(Killed):
             run_inline(run, *SMALL, *words)
         with deaths.within(run, place // 2), suppress(Killed):  # and once more, earlier on
-            run_inline(run, *SMALL, *words)
-        run_inline(run, *SMALL, *words)
+            run_inline(run, *SMALL, *words, resumed=True)
+        run_inline(run, *SMALL, *words, resumed=True)
         check_same(run, whole)
         shutil.rmtree(run)
