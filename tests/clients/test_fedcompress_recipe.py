@@ -140,7 +140,9 @@ def test_paper_bytes_are_those_of_deflated_floats(
     sizes = [size(dict(a.tensors)) for _, a in seen]  # type: ignore[arg-type]
     spent = read_summary(run)["paper_bytes"]
     assert spent["uplink"] == pytest.approx(sum(sizes), rel=0.02)
-    assert spent["downlink"] == pytest.approx(len(sizes) * size(saved(run)), rel=0.02)
+    model = saved(run)  # a file has an order of its own, which Deflate feels
+    ordered = {name: model[name] for name in seen[0][1].tensors}  # type: ignore[union-attr]
+    assert spent["downlink"] == pytest.approx(len(sizes) * size(ordered), rel=0.02)
     assert spent["total"] == spent["uplink"] + spent["downlink"]
     assert spent["unit"] == "byte"
 
