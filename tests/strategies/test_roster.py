@@ -227,7 +227,7 @@ def test_runs_take_up_clients_that_join_and_come_back(
         def watched(messages: Any) -> Any:
             (message,) = messages
             fields = message.content.config_records.get(keys.FIELDS)
-            number[0] = fields[keys.ROUND_FIELD] if fields else number[0]
+            number[0] = fields.get(keys.ROUND_FIELD, number[0]) if fields else number[0]
             return push([message])
 
         def pulled(wanted: Any) -> Any:
