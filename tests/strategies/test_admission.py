@@ -297,7 +297,7 @@ def test_a_part_of_the_data_has_one_site_during_the_run_too(
 ) -> None:
     nodes = Keyed({1: part("a", 0), 2: part("b", 1)})
     known, admission = deployed_roster(nodes, ledger, 2, bind=False)
-    arrays, values = admission.save()
+    _, values = admission.save()
     assert json.loads(json.dumps(values))["parts"] == {"a": 0, "b": 1}
     del nodes.sites[2]
     nodes.sites[9] = part("b", 0)

@@ -35,7 +35,7 @@ class Inner:
 
     def pull_messages(self, wanted: Iterable[str]) -> list[Message]:
         """Return replies as Flower does: with metadata that their senders wrote."""
-        (identifier,) = wanted
+        (_,) = wanted
         found, self.replies = self.replies[:1], self.replies[1:]
         for made in found:
             if isinstance(made, Exception):
