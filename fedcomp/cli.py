@@ -203,7 +203,7 @@ def prepare(config: dict[str, Any]) -> Setup:
 def run(start: Start, place: Path, setup: Setup, *, resumed: bool) -> int:
     """Run a job in a folder, alone, from where it is; return the exit code."""
     from fedcomp.config import store
-    from fedcomp.resume import alone
+    from fedcomp.resume import alone, can_go_on
 
     shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
     with alone(place):
@@ -211,7 +211,7 @@ def run(start: Start, place: Path, setup: Setup, *, resumed: bool) -> int:
         if resumed:
             store(place, start.overrides, start.config)
         code = _run(start, place, shown, setup)
-    if code:
+    if code and can_go_on(place):
         print(f"fedcomp resume={shown} goes on with it")
     return code
 

@@ -83,6 +83,9 @@ class Start:
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Refuse settings that are others than those that the run began with."""
+        if not self.config["checkpoint_every"]:
+            msg = "checkpoint_every=0: the run has left no checkpoint to go on from; start it anew"
+            raise ConfigError(msg)
         allowed = tuple(config["resume_allow"])
         before, now = dict(_leaves(self.config)), dict(_leaves(config))
         rule = f"a resumed run keeps its settings but for resume_allow=[{','.join(allowed)}]"
@@ -123,8 +126,13 @@ class Begun:
 
 
 def can_go_on(folder: Path) -> bool:
-    """Tell whether a folder holds a run that `resume=` takes."""
-    return _path(folder).exists()
+    """Tell whether a folder holds a run that `resume=` takes, or says what is wrong with."""
+    if not _path(folder).exists():
+        return False
+    try:
+        return bool(Start.read(folder).config.get("checkpoint_every", 1))
+    except DataError:
+        return True
 
 
 def split(words: list[str]) -> tuple[str | None, list[str]]:

@@ -19,7 +19,7 @@ from fedcomp.config import compose_config
 from fedcomp.engines.superlink import SuperLinkEngine
 from fedcomp.errors import ConfigError, DataError, EngineError
 from fedcomp.report.observer import RoundResult
-from fedcomp.resume import Begun, Start, alone, split
+from fedcomp.resume import Begun, Start, alone, can_go_on, split
 from fedcomp.runtime import Hooks
 from fedcomp.settings import Job
 from fedcomp.setup import Setup
@@ -144,6 +144,14 @@ def test_every_changed_leaf_is_named_but_for_those_that_are_allowed() -> None:
     allowed = ["engine=inline", "verbose=true", "targets=[0.1]", "data_dir=x"]
     start.check(compose_config(["model=mlp", *allowed]))
     start.check(compose_config(["model=lenet5", "resume_allow=[model]"]))
+
+
+def test_a_run_without_checkpoints_is_no_run_to_go_on_with(tmp_path: Path) -> None:
+    config = compose_config(["checkpoint_every=0"])
+    Start("run", [], config).write(tmp_path)
+    assert not can_go_on(tmp_path)
+    with pytest.raises(ConfigError, match="checkpoint_every=0: the run has left no checkpoint"):
+        Start.read(tmp_path).check(config)
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,14 @@ class InlineEngine(EngineSettings):
         """Run the job to its end, or raise."""
         from flwr.app import Context, RecordDict
 
+        from fedcomp.training.loop import import_optimisers
+
         settings = job.settings
         if settings.checkpoint_every:
             folder, session = Path(job.folder), setup.session(job.run_id)
             check_space(folder, session, settings.clients, settings.rounds, KEPT)
         limit_threads(self.cpus_per_client)
+        import_optimisers()
         states = MemoryStateStore()
         client_app = import_module("clients.app").make_app(states, setup)
         server_app = import_module("strategies.app").make_app(replace(hooks, clients=states), setup)

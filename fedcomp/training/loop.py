@@ -32,6 +32,14 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def import_optimisers() -> None:
+    """Import now what torch imports with its first optimiser, which takes seconds.
+
+    In the midst of a round nobody knows what the run waits for, and an interrupt waits as well.
+    """
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+
+
 def train(
     module: nn.Module,
     samples: Samples,
