@@ -108,7 +108,7 @@ def test_a_worker_that_dies_ends_the_run_with_the_reason(tmp_path: Path) -> None
         "    threading.Thread(target=kill, daemon=True).start()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "fedcomp", *FLOWER, "engine.max_parallel=1", "fraction=0.34"],
+        [sys.executable, "-m", "fedcomp", *FLOWER, "clients=1", "fraction=1.0"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
