@@ -81,6 +81,14 @@ class Checkpoints:
                 shutil.rmtree(old, ignore_errors=True)
         place = self._folder / f"round-{number:06d}"
         place.mkdir()  # not the folder itself: somebody may have removed the run
+        try:
+            self._write(place, values)
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)  # a full disk needs the room
+            raise
+        self._good = place
+
+    def _write(self, place: Path, values: dict[str, Any]) -> None:
         if self._clients is not None:
             self._clients.snapshot(place / "clients")
         arrays: Tensors = {}
@@ -99,7 +107,6 @@ class Checkpoints:
             "crc32": _checksum(file),
         }
         save_json(index, place / "state.json")
-        self._good = place
 
     def load(self) -> dict[str, Any] | None:
         """Take up the newest good checkpoint; return its values, None if there is none."""

@@ -91,7 +91,7 @@ class Received:
             if max_norm is not None and kind not in FIXED:
                 change = value.astype(np.float64) - self._exact[name]
                 squares += float(np.square(change, out=np.asarray(change)).sum())
-        if max_norm is not None and squares > max_norm**2:
+        if max_norm is not None and squares**0.5 > max_norm:
             msg = (
                 f"the update has the L2 norm {squares**0.5:.4g}, allowed is {max_norm:g}"
                 " (link.max_update_norm)"

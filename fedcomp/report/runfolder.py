@@ -85,7 +85,7 @@ class RunFolder:
         self._columns: tuple[str, ...] = ()
         self._rates: dict[str, list[float]] = {name: [] for name in RATE_COLUMNS}
         self._account: dict[str, object] = {}
-        self._ended = False
+        self._ended = self._saved = False
         self._model: dict[str, Any] = {}
         self._round = 0
         self._began = time.perf_counter()
@@ -160,6 +160,7 @@ class RunFolder:
         manifest = self._manifest(tensors)
         weights = [spec.name for spec in manifest.specs if spec.kind is Kind.WEIGHT]
         self._model = {**zeros(tensors, weights), **sizes(tensors, manifest)}
+        self._saved = True
 
     def _manifest(self, tensors: Tensors) -> Manifest:
         """Describe the plain model."""
@@ -225,7 +226,8 @@ class RunFolder:
     def _status(self) -> str:
         if not self._ended:
             return "running"
-        return "finished" if self._round == self._job.settings.rounds else "stopped"
+        whole = self._saved and self._round == self._job.settings.rounds
+        return "finished" if whole else "stopped"
 
     def _bytes_to(self, target: float) -> int | None:
         """Return all bytes sent up to the end of the first round that reached the target."""
