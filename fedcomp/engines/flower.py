@@ -94,9 +94,7 @@ class FlowerEngine(EngineSettings):
         copies = 1 + (KEPT if settings.checkpoint_every else 0)
         check_space(Path(job.folder), session, settings.clients, settings.rounds, copies)
         backend = self._backend(job.settings.train.device, verbose=job.settings.verbose)
-        shutil.rmtree(
-            Path(job.folder) / "state", ignore_errors=True
-        )  # left by a kill
+        shutil.rmtree(Path(job.folder) / "state", ignore_errors=True)  # left by a kill
         states = FileStateStore(Path(job.folder) / "state" / job.run_id)
         server_app = import_module("strategies.app").make_app(replace(hooks, clients=states), setup)
         place = None

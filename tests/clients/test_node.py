@@ -20,11 +20,13 @@ from clients.app import Client, introduce
 from clients.node import Node, check_folders, deployed, simulated
 from clients.states import KEPT_DAYS, forget_old, open_states
 from fedcomp.config import compose_config
-from fedcomp.errors import ConfigError
+from fedcomp.errors import ConfigError, LinkError
 from fedcomp.settings import Job
 from fedcomp.setup import Setup
 from fedcomp.wire import keys
+from fedcomp.wire.fields import EXCHANGE_BYTES, Downlink
 from fedcomp.wire.private import assume_identity
+from fedcomp.wire.records import blob_record, downlink_record
 from tests.common import QUICK
 
 RUN = "0123456789abcdef"
@@ -226,3 +228,16 @@ def test_a_nodes_data_lie_where_it_says(tmp_path: Path) -> None:
     client = Client.of(Context(number, 5, given, RecordDict(), config))  # type: ignore[arg-type]
     assert client.setup.settings.data_dir == str(tmp_path)
     assert client.job.settings.data_dir == "elsewhere"
+
+
+def test_a_node_that_came_back_as_another_site_trains_for_none(tmp_path: Path) -> None:
+    """A registered node keeps its id when it restarts, so the server takes it for the old site."""
+    number = assume_identity()
+    config: Any = {keys.RUN_CONFIG: job().to_json()}
+    given = config_of(partition_id=2, site="south", state_dir=str(tmp_path))
+    context = Context(number, 5, given, RecordDict(), config)  # type: ignore[arg-type]
+    fields = Downlink(bytes(EXCHANGE_BYTES), bytes(EXCHANGE_BYTES), bytes(EXCHANGE_BYTES), 0)
+    content = {keys.ARRAYS: blob_record(b"no packet"), keys.FIELDS: downlink_record(fields, 1, "a")}
+    app = clients.app.make_app()
+    with pytest.raises(LinkError, match="is for site 'a' and this node is now site 'south'"):
+        app(Message(RecordDict(content), 5, "train"), context)

@@ -164,7 +164,7 @@ def test_a_client_whose_state_cannot_be_written_is_one_failure(
 
         def watched(messages: Any) -> Any:
             fields = messages[0].content.config_records.get("fc")
-            number[0] = fields["r"] if fields else 0
+            number[0] = fields.get("r", 0) if fields else 0
             return push(messages)
 
         grid.push_messages = watched
