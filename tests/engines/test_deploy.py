@@ -181,13 +181,15 @@ def test_a_deployment_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> N
         text=True,
     )
     assert process.stdout
-    for line in process.stdout:
-        if line.startswith("round 1/"):
-            break
+    output = ""
+    while "\nround 1/" not in output:
+        line = process.stdout.readline()
+        assert line, output
+        output += line
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 5
     process.send_signal(signal.SIGTERM)
-    output = process.communicate()[0]
+    output += process.communicate()[0]
     assert process.returncode == 128 + signal.SIGTERM, output
     assert psutil.wait_procs(children, timeout=10)[1] == []
     assert not list(tmp_path.glob("fedcomp-*"))
