@@ -192,7 +192,7 @@ def prepare(config: dict[str, Any]) -> Setup:
     try:
         strategy = import_module("strategies.build").build_strategy(settings)
         if settings.checkpoint_every:
-            import_module("strategies.state").StrategyState(strategy).save()
+            import_module("strategies.state").StrategyState(strategy)
         if not settings.engine.remote:  # else data and model are the server's and the nodes' matter
             setup.check()
     except DataError as error:
@@ -202,14 +202,12 @@ def prepare(config: dict[str, Any]) -> Setup:
 
 def run(start: Start, place: Path, setup: Setup, *, resumed: bool) -> int:
     """Run a job in a folder, alone, from where it is; return the exit code."""
-    from fedcomp.config import store
     from fedcomp.resume import alone, can_go_on
 
     shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
     with alone(place):
-        start.write(place)
-        if resumed:
-            store(place, start.overrides, start.config)
+        if not resumed:
+            start.write(place)
         code = _run(start, place, shown, setup)
     if code and can_go_on(place):
         print(f"fedcomp resume={shown} goes on with it")

@@ -38,6 +38,8 @@ class Start:
         How a server elsewhere is told the folder, wherever the run is resumed from.
     began
         Whether there has been a checkpoint.
+    version
+        Of this package: another one may compute something else.
     """
 
     run_id: str
@@ -87,7 +89,8 @@ class Start:
             msg = "checkpoint_every=0: the run has left no checkpoint to go on from; start it anew"
             raise ConfigError(msg)
         allowed = tuple(config["resume_allow"])
-        before, now = dict(_leaves(self.config)), dict(_leaves(config))
+        before = {"version": self.version, **dict(_leaves(self.config))}
+        now = {"version": __version__, **dict(_leaves(config))}
         rule = f"a resumed run keeps its settings but for resume_allow=[{','.join(allowed)}]"
         problems = []
         for key in sorted(before.keys() | now.keys()):
@@ -106,14 +109,21 @@ class Start:
 
 
 class Begun:
-    """An observer that remembers that there is a checkpoint, here or on a server elsewhere."""
+    """An observer that remembers how a run was begun, and that there is a checkpoint of it.
+
+    What a run was resumed with counts from when it goes on: what it cannot go on with, does not.
+    """
 
     def __init__(self, start: Start, folder: Path) -> None:
         self._start = start
         self._folder = folder
 
-    def on_start(self, start: RunStart) -> None:
-        """Do nothing: there may be none yet."""
+    def on_start(self, start: RunStart) -> None:  # noqa: ARG002
+        """Write down what the run goes on with."""
+        from fedcomp.config import store
+
+        self._start.write(self._folder)
+        store(self._folder, self._start.overrides, self._start.config)
 
     def on_round(self, result: RoundResult) -> None:  # noqa: ARG002
         """Write it down with the first round, before which there was one."""

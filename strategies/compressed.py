@@ -13,6 +13,7 @@ import random
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -183,10 +184,11 @@ class Compressed:
             site: float(reply.content.metric_records[keys.METRICS][keys.EXAMPLES])  # type: ignore[arg-type]
             for site, reply in exchange.replies.items()
         }
+        losses = [loss for reply in replies if (loss := _train_loss(reply)) is not None]
+        if losses:
+            self._link.observe(median(losses))  # one client's lie moves no schedule
         tensors, found = self._aggregate(number, replies)
         del replies
-        if keys.TRAIN_LOSS in found:
-            self._link.observe(found[keys.TRAIN_LOSS])
         model = join(tensors, exchange, examples, self._link.exact)
         del tensors
         sides = dict(sorted(exchange.side.items()))  # whoever was first: sums are to be the same
@@ -276,6 +278,10 @@ class Compressed:
             yield
         finally:
             random.setstate(state)
+
+
+def _train_loss(reply: Message) -> float | None:
+    return reply.content.metric_records[keys.METRICS].get(keys.TRAIN_LOSS)  # type: ignore[return-value]
 
 
 def _scalars(record: MetricRecord | None) -> dict[str, float]:

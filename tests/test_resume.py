@@ -98,6 +98,16 @@ def test_what_a_killed_run_may_be_given_to_go_on(
     assert {path: before[path] for path in after} == after
 
 
+def test_what_a_run_cannot_go_on_with_is_not_remembered(cut: Path) -> None:
+    files = [cut / "cut" / name for name in ("checkpoint/job.json", ".hydra/config.yaml")]
+    before = [file.read_bytes() for file in files]
+    code, out, errors = fedcomp(cut, "resume=cut", "model.hidden=[9]", "resume_allow=[model]")
+    assert code == 1
+    assert "holds another model than the run's, in " in " ".join(errors)
+    assert "Traceback" not in out
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_a_killed_run_goes_on_to_the_end_that_it_would_have_had(cut: Path) -> None:
     whole = run_inline(cut / "whole", *WORDS[:-1])
     code, out, errors = fedcomp(cut, "resume=cut", "targets=[0.2]")
@@ -144,6 +154,13 @@ def test_every_changed_leaf_is_named_but_for_those_that_are_allowed() -> None:
     allowed = ["engine=inline", "verbose=true", "targets=[0.1]", "data_dir=x"]
     start.check(compose_config(["model=mlp", *allowed]))
     start.check(compose_config(["model=lenet5", "resume_allow=[model]"]))
+
+
+def test_another_version_is_another_setting() -> None:
+    config = compose_config([])
+    with pytest.raises(ConfigError, match=r"^version=.*: the run began with 0\.0\.1; "):
+        Start("1", [], config, version="0.0.1").check(config)
+    Start("1", [], config, version="0.0.1").check(compose_config(["resume_allow=[version]"]))
 
 
 def test_a_run_without_checkpoints_is_no_run_to_go_on_with(tmp_path: Path) -> None:

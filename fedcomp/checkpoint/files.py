@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from fedcomp.errors import DataError
 from fedcomp.storage import save_json, save_tensors
 from fedcomp.tensors import contiguous
 
@@ -109,22 +110,44 @@ class Checkpoints:
         save_json(index, place / "state.json")
 
     def load(self) -> dict[str, Any] | None:
-        """Take up the newest good checkpoint; return its values, None if there is none."""
+        """Take up the newest good checkpoint; return its values, None if there is none.
+
+        `DataError` says why this run cannot go on from any of those that there are.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
+        problem: DataError | None = None
         for place in self._newest_first():
             found = self._read(place)
             if found is None:
                 continue
-            arrays, index = found
-            for name in self._parts.keys() & index["parts"]:  # another engine has others
-                head = f"{name}/"
-                mine = {k.removeprefix(head): v for k, v in arrays.items() if k.startswith(head)}
-                self._parts[name].load(mine, index["parts"][name])
-            if self._clients is not None:
-                self._clients.restore(place / "clients")
+            try:
+                self._take(place, *found)
+            except DataError as error:
+                log.warning("%s is not used: %s", place, error)
+                problem = problem or error
+                continue
             self._good = place
-            return dict(index["values"])
+            return dict(found[1]["values"])
+        if problem:
+            raise problem
         return None
+
+    def _take(self, place: Path, arrays: Tensors, index: dict[str, Any]) -> None:
+        clients = place / "clients"
+        if clients.is_dir() != (self._clients is not None):
+            msg = (
+                f"{place} was written where clients keep their states"
+                f" {'beside the server' if clients.is_dir() else 'on machines of their own'}:"
+                " a run cannot move between a deployment and a simulation, its clients would"
+                " forget what they hold; resume it with an engine of the same kind"
+            )
+            raise DataError(msg)
+        for name, part in self._parts.items():
+            head = f"{name}/"
+            mine = {k.removeprefix(head): v for k, v in arrays.items() if k.startswith(head)}
+            part.load(mine, index["parts"][name])
+        if self._clients is not None:
+            self._clients.restore(clients)
 
     def _newest_first(self) -> Iterator[Path]:
         yield from sorted(self._folder.glob("round-*"), reverse=True)
@@ -142,7 +165,7 @@ class Checkpoints:
                 return None
             arrays = load_file(file)
             return {**arrays, **{k: arrays[v] for k, v in index["same"].items()}}, index
-        except (FileNotFoundError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
             log.warning("%s cannot be used: %s", place, error)
             return None
 

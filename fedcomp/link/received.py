@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fedcomp.codecs.base import Codec, Context, Symbols
+    from fedcomp.link.settings import LinkSettings
     from fedcomp.tensors import Array, Tensors
 
 MOST_COUNTS = 2**31
@@ -74,9 +75,10 @@ class Received:
             found = add({name: self._exact[name]}, subtract(found, base))
         return found[name]
 
-    def check(self, max_norm: float | None) -> None:
-        """Raise unless all values are finite and the update within the largest norm."""
-        squares = 0.0
+    def check(self, limits: LinkSettings) -> None:
+        """Raise unless all values are finite and the update within the largest norms."""
+        squares = {"max_update_norm": 0.0, "max_buffer_norm": 0.0}
+        bounds = {name: getattr(limits, name) for name in squares}
         symbols = self.unpack()
         for name in symbols:
             value = self._restored(name, symbols)
@@ -88,15 +90,15 @@ class Received:
             if kind is Kind.COUNTER and not _within(value - self._public[name], MOST_COUNTS):
                 msg = f"the reply counts {name} on by more than {MOST_COUNTS}"
                 raise BitstreamError(msg)
-            if max_norm is not None and kind not in FIXED:
+            bound = "max_buffer_norm" if kind in FIXED else "max_update_norm"
+            if bounds[bound] is not None and kind is not Kind.COUNTER:
                 change = value.astype(np.float64) - self._exact[name]
-                squares += float(np.square(change, out=np.asarray(change)).sum())
-        if max_norm is not None and squares**0.5 > max_norm:
-            msg = (
-                f"the update has the L2 norm {squares**0.5:.4g}, allowed is {max_norm:g}"
-                " (link.max_update_norm)"
-            )
-            raise BitstreamError(msg)
+                squares[bound] += float(np.square(change, out=np.asarray(change)).sum())
+        for name, most in bounds.items():
+            if most is not None and (norm := squares[name] ** 0.5) > most:
+                what = "change of the buffers" if name == "max_buffer_norm" else "update"
+                msg = f"the {what} has the L2 norm {norm:.4g}, allowed is {most:g} (link.{name})"
+                raise BitstreamError(msg)
 
 
 def _within(change: Array, most: int) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedcomp.errors import BitstreamError, DivergedError
+from fedcomp.errors import BitstreamError, DataError, DivergedError
 from fedcomp.link.broadcast import Broadcast, Sent
 from fedcomp.link.plateau import Plateau
 from fedcomp.link.previous import SentSymbols
@@ -115,7 +115,7 @@ class ServerLink:
         context = self.session.context("uplink", round_number, self.public, site, previous)
         models = self.exact, self.public
         received = Received(packet.payload, self.session.uplink, context, *models)
-        received.check(self.session.link.max_update_norm)
+        received.check(self.session.link)
         received.side, received.side_bytes = read_side(packet.side), len(packet.side)
         self._answered[site] = received
         return received
@@ -184,6 +184,11 @@ class ServerLink:
     def load(self, arrays: Tensors, values: dict[str, Any]) -> None:
         """Take up a saved state."""
         names = self.session.manifest.by_name
+        for name, spec in names.items():
+            found = arrays.get(f"public.{name}")
+            if found is None or (found.shape, str(found.dtype)) != (spec.shape, spec.dtype):
+                msg = f"the checkpoint holds another model than the run's, in {name}"
+                raise DataError(msg)
         self.public = read_only({name: arrays[f"public.{name}"] for name in names})
         exact = {n: arrays[f"exact.{n}"] for n in names if f"exact.{n}" in arrays}
         self.exact = read_only(exact) if exact else self.public

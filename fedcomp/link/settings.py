@@ -36,6 +36,9 @@ class LinkSettings:
         Largest L2 norm of what is kept; the rest is given up.
     max_update_norm
         Replies whose update of the parameters has a larger L2 norm are refused.
+    max_buffer_norm
+        The same for buffers, such as the running statistics of batch norms: those are averaged
+        beside the parameters, and their size is another.
     max_examples
         Replies that claim more samples are refused.  Only the clients know how many they have, and
         most strategies weigh replies by it: unless there is a bound, one client can take over.
@@ -50,6 +53,7 @@ class LinkSettings:
     feedback_decay: Annotated[float, Ge(0), Le(1)] = 1.0
     feedback_max_norm: Annotated[float, Gt(0)] | None = None
     max_update_norm: Annotated[float, Gt(0)] | None = None
+    max_buffer_norm: Annotated[float, Gt(0)] | None = None
     max_examples: Annotated[int, Ge(1), Le(MOST_EXAMPLES)] | None = None
     history_bytes: Annotated[int, Ge(0)] = 64_000_000
     history_versions: Annotated[int, Ge(1)] = 100

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedcomp.checkpoint.files import KEPT, Checkpoints
+from fedcomp.errors import DataError
 from fedcomp.link.stores import MemoryStateStore
 from fedcomp.tensors import Tensors
 from tests.common import equal
@@ -123,6 +124,38 @@ def test_there_may_be_none_or_none_of_this_run(tmp_path: Path) -> None:
     assert read(tmp_path, "another")[0] is None
     shutil.rmtree(tmp_path / "checkpoint")
     assert read(tmp_path)[0] is None
+
+
+class Choosy(Thing):
+    """Takes up one number alone."""
+
+    def load(self, arrays: Tensors, values: dict[str, Any]) -> None:
+        if values["number"] != 1:
+            msg = f"{values['number']} is refused"
+            raise DataError(msg)
+        super().load(arrays, values)
+
+
+def test_one_that_a_part_refuses_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2)
+    parts = {"one": Choosy(), "other": Thing()}
+    assert Checkpoints(tmp_path, "run", parts).load() == {"round": 1}
+    assert parts["one"].number == 1
+    shutil.rmtree(tmp_path / "checkpoint")
+    write(tmp_path, 2, 3)
+    with pytest.raises(DataError, match="3 is refused"):
+        Checkpoints(tmp_path, "run", parts).load()
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_run_does_not_move_away_from_its_clients(beside: bool, tmp_path: Path) -> None:
+    stores = (MemoryStateStore(), None) if beside else (None, MemoryStateStore())
+    checkpoints = Checkpoints(tmp_path, "run", {}, stores[0])
+    checkpoints.load()
+    checkpoints.save(1, {})
+    with pytest.raises(DataError, match="cannot move between a deployment and a simulation"):
+        Checkpoints(tmp_path, "run", {}, stores[1]).load()
+    assert Checkpoints(tmp_path, "run", {}, stores[0]).load() == {}
 
 
 def test_the_clients_states_are_those_of_the_same_moment(tmp_path: Path) -> None:

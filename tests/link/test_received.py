@@ -62,6 +62,22 @@ def test_the_server_refuses_wild_values(values: dict[str, np.ndarray], message: 
         accept(server, link, answer(link, {**model(1), **values}), 1)
 
 
+def test_buffers_have_a_largest_norm_of_their_own() -> None:
+    agreed = session(link=LinkSettings(max_buffer_norm=10.0))
+    for change, fits in ((7.0, True), (7.2, False)):
+        server, link = serve(agreed), client(agreed, MemoryStateStore())
+        deliver(server, link, 1)
+        far = {"w": server.exact["w"] + 1e6, "n": np.array(5000, np.int64)}
+        far["running_var"] = server.exact["running_var"] + np.float32(change)
+        blob = answer(link, model(0) | far)
+        if fits:
+            assert accept(server, link, blob, 1).tensor("n") == 5000
+        else:
+            message = r"change of the buffers has the L2 norm 10\.18, allowed is 10 \(link\.max_buf"
+            with pytest.raises(BitstreamError, match=message):
+                accept(server, link, blob, 1)
+
+
 @pytest.mark.parametrize("up", [NoCompression(), Cast(dtype="bf16")], ids=str)
 def test_the_largest_norm_is_that_of_the_parameters(up: Codec) -> None:
     agreed = session(up=up, link=LinkSettings(max_update_norm=10.0))

@@ -26,9 +26,9 @@ def made(name: str) -> Strategy:
     return build_strategy(settings)
 
 
-def through_files(strategy: Strategy, other: Strategy) -> None:
+def through_files(state: StrategyState, other: Strategy) -> None:
     """Give one strategy what another has saved."""
-    arrays, values = StrategyState(strategy).save()
+    arrays, values = state.save()
     stored = load(save({name: contiguous(value) for name, value in arrays.items()}))
     StrategyState(other).load(stored, json.loads(json.dumps(values)))
 
@@ -51,22 +51,51 @@ def plain(value: Any) -> Any:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_comes_back(name: str) -> None:
     strategy, other = made(name), made(name)
+    state = StrategyState(strategy)
+    assert state.save() == ({}, {})
     rng = np.random.default_rng(1)
     for key, value in list(vars(strategy).items()):
         if value is None and key not in ("accountant",):  # what the first round would set
             setattr(strategy, key, {"w": rng.normal(size=(2, 3)), "b": np.float32(2)})
         elif isinstance(value, float):
             setattr(strategy, key, value + 1)
-    through_files(strategy, other)
+    through_files(state, other)
     assert plain(other) == plain(strategy)
     assert plain(made(name)) != plain(strategy)
 
 
+def test_what_no_round_has_changed_is_as_the_settings_say_now() -> None:
+    strategy, other = made("fedadam"), made("fedadam")
+    state = StrategyState(strategy)
+    strategy.m_t = {"w": np.ones(2)}  # type: ignore[attr-defined]
+    other.eta = 7.0  # type: ignore[attr-defined]
+    through_files(state, other)
+    assert other.eta == 7.0  # type: ignore[attr-defined]
+    assert plain(other.m_t) == plain(strategy.m_t)  # type: ignore[attr-defined]
+
+
+def test_arrays_that_change_in_place_have_changed() -> None:
+    strategy, other = Custom(np.zeros(3)), Custom(np.zeros(3))
+    state = StrategyState(strategy)
+    strategy.more[1] = 5  # type: ignore[index]
+    through_files(state, other)
+    assert plain(other.more) == plain(strategy.more)
+
+
+def test_a_wrapped_strategy_is_saved_as_well() -> None:
+    strategy, other = Custom(Custom(1)), Custom(Custom(1))
+    state = StrategyState(strategy)
+    strategy.more.more = {"b": np.ones(2)}  # type: ignore[attr-defined]
+    through_files(state, other)
+    assert plain(other.more) == plain(strategy.more)
+
+
 def test_types_are_kept_that_aggregation_depends_on() -> None:
     strategy, other = made("fedavgm"), made("fedavgm")
+    state = StrategyState(strategy)
     strategy.momentum_vector = [np.ones(2), np.zeros((), np.float32)]  # type: ignore[attr-defined]
     strategy.current_arrays = to_record({"w": np.arange(3, dtype=np.float16)})  # type: ignore[attr-defined]
-    through_files(strategy, other)
+    through_files(state, other)
     assert plain(other) == plain(strategy)
     assert isinstance(other.current_arrays, ArrayRecord)  # type: ignore[attr-defined]
 
@@ -85,7 +114,10 @@ class Custom(FedAvg):
 def test_functions_stay_what_the_settings_made_them() -> None:
     other = Custom(2)
     before = other.train_metrics_aggr_fn, other.evaluate_metrics_aggr_fn
-    through_files(Custom((1, b"x", {3: [None]})), other)
+    strategy = Custom(None)
+    state = StrategyState(strategy)
+    strategy.more = (1, b"x", {3: [None]})
+    through_files(state, other)
     assert other.more == (1, b"x", {3: [None]})
     assert (other.train_metrics_aggr_fn, other.evaluate_metrics_aggr_fn) == before
 
@@ -98,5 +130,10 @@ class Callable:
 
 @pytest.mark.parametrize("more", [{1}, Callable(), {"deep": [object()]}])
 def test_an_attribute_that_cannot_be_saved_is_named(more: object) -> None:
-    with pytest.raises(ConfigError, match=r"strategy Custom:.*\['more'\].* is of type .*"):
-        StrategyState(Custom(more)).save()
+    with pytest.raises(ConfigError, match=r"strategy Custom: more.* is of type .*"):
+        StrategyState(Custom(more))
+    strategy = Custom(1)
+    state = StrategyState(strategy)
+    strategy.more = more
+    with pytest.raises(ConfigError, match=r"strategy Custom: more.* is of type .*"):
+        state.save()
