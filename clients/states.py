@@ -31,10 +31,11 @@ def forget_old(folder: Path, now: float | None = None) -> None:
     """Remove the states of runs that ended long ago: no node is told when a run has ended."""
     oldest = (time.time() if now is None else now) - KEPT_DAYS * 86400
     for run in folder.iterdir():
-        is_ours = all((run / name).is_dir() for name in ("sites", "models"))
-        if not _RUN.fullmatch(run.name) or not is_ours:
+        if not _RUN.fullmatch(run.name):
             continue
-        with suppress(FileNotFoundError):  # another node here removes it, or changes it, right now
+        with suppress(OSError):  # another node's, or being removed by one: never a reason to fail
+            if not all((run / name).is_dir() for name in ("sites", "models")):
+                continue
             changed = [path.stat().st_mtime for path in (run, *run.glob("sites/*/state.json"))]
             if max(changed) < oldest:
                 log.info("the state in %s is older than %d days and is removed", run, KEPT_DAYS)

@@ -7,6 +7,7 @@ import os
 import secrets
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import main_thread
 from typing import TYPE_CHECKING, Any
@@ -116,9 +117,10 @@ def _dispatch(arguments: list[str]) -> int:
             raise ConfigError(msg)
         return EXIT_FAILED if sweep(words) else 0
     start, folder = resume.Start(secrets.token_hex(8)), Path(given) if given else None
+    lasting = words
     if folder is not None:
         start = resume.Start.read(folder)
-        words = start.merged(words)
+        words, lasting = start.merged(words), start.lasting(words)
     config, named = compose_config(words), split_sweep(words, [])[1]
     if folder is not None:
         start.check(config)
@@ -126,6 +128,9 @@ def _dispatch(arguments: list[str]) -> int:
             print(f"{folder}: the run has finished")
             Console().print(closing(folder))
             return 0
+        if start.version != __version__:
+            versions = f"fedcomp {start.version} and goes on with {__version__}"
+            print(f"fedcomp: the run began with {versions}", file=sys.stderr)
     else:
         _check_folder(named)
     if "--cfg" in flags:
@@ -140,7 +145,7 @@ def _dispatch(arguments: list[str]) -> int:
 
     def task(config: dict[str, Any], place: str) -> None:
         server_folder = start.server_folder or _server_folder(named, Path(place))
-        began = resume.Start(start.run_id, words, config, server_folder, began=start.began)
+        began = replace(start, overrides=lasting, config=config, server_folder=server_folder)
         outcome.append(run(began, Path(place), setup, resumed=folder is not None))
 
     run_hydra(words, task, folder)
@@ -240,6 +245,8 @@ def _run(start: Start, place: Path, shown: Path, setup: Setup) -> int:
         except (KeyboardInterrupt, RunInterrupted):
             console.print("interrupted")
             code = EXIT_INTERRUPTED
+        except DataError:
+            raise  # as it is, the run cannot go on
         except FedcompError as error:
             errors.print(
                 f"fedcomp: {error}", style="red", markup=False, highlight=False, soft_wrap=True

@@ -39,7 +39,7 @@ class Start:
     began
         Whether there has been a checkpoint.
     version
-        Of this package: another one may compute something else.
+        Of this package when it began: another one may compute something else.
     """
 
     run_id: str
@@ -60,12 +60,14 @@ class Start:
         """Read what `write` wrote; `DataError` says why a run cannot go on."""
         path = _path(folder)
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+            _ = found.config["checkpoint_every"], found.merged([])
+            return found
         except FileNotFoundError:
             why = "there is no such folder" if not folder.is_dir() else f"{path} is missing"
             msg = f"resume={folder}: {why}; give the folder of a run that fedcomp has started"
             raise DataError(msg) from None
-        except (TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             msg = f"resume={folder}: {path} is damaged ({error}); start the run anew"
             raise DataError(msg) from error
 
@@ -83,14 +85,23 @@ class Start:
         kept = [w for w in self.overrides if _key(w) not in given]
         return [*(word for word in kept if not _key(word).startswith(groups)), *words]
 
+    def lasting(self, words: list[str]) -> list[str]:
+        """Return the same without what new words allow for this once.
+
+        Examples
+        --------
+        >>> Start("1", ["rounds=2"]).lasting(["rounds=3", "resume_allow=[rounds]"])
+        ['rounds=3']
+        """
+        return self.merged([word for word in words if _key(word) != "resume_allow"])
+
     def check(self, config: Mapping[str, Any]) -> None:
         """Refuse settings that are others than those that the run began with."""
         if not self.config["checkpoint_every"]:
             msg = "checkpoint_every=0: the run has left no checkpoint to go on from; start it anew"
             raise ConfigError(msg)
         allowed = tuple(config["resume_allow"])
-        before = {"version": self.version, **dict(_leaves(self.config))}
-        now = {"version": __version__, **dict(_leaves(config))}
+        before, now = dict(_leaves(self.config)), dict(_leaves(config))
         rule = f"a resumed run keeps its settings but for resume_allow=[{','.join(allowed)}]"
         problems = []
         for key in sorted(before.keys() | now.keys()):

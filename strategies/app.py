@@ -96,9 +96,14 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
     checkpoints = Checkpoints(folder, job.run_id, parts, hooks.clients)
     saved = checkpoints.load()
     if job.began and saved is None:
+        where = (
+            "a server has to work in the folder in which it did"
+            if settings.engine.remote
+            else "a run in a deployment goes on in a deployment"
+        )
         msg = (
-            f"the run had begun, and {folder} holds no checkpoint of it that is whole: a server"
-            " elsewhere has to work in the folder in which it did; or start the run anew"
+            f"the run had begun, and {folder} holds no checkpoint of it that is whole: {where};"
+            " or start the run anew"
         )
         raise DataError(msg)
     timeout, clients = settings.engine.start_timeout, settings.clients

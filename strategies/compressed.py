@@ -186,7 +186,7 @@ class Compressed:
         }
         losses = [loss for reply in replies if (loss := _train_loss(reply)) is not None]
         if losses:
-            self._link.observe(median(losses))  # one client's lie moves no schedule
+            self._link.observe(median(losses))  # of three or more, one lie moves no schedule
         tensors, found = self._aggregate(number, replies)
         del replies
         model = join(tensors, exchange, examples, self._link.exact)

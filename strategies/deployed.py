@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     from flwr.serverapp import Grid
 
-    from fedcomp.report.observer import Observer
+    from fedcomp.report.observer import Observer, RoundResult, RunStart
     from fedcomp.settings import Job
+    from fedcomp.tensors import Tensors
 
     Serve: TypeAlias = Callable[[Grid, Job, Setup, Hooks], None]
 
@@ -40,6 +41,29 @@ SERVER_LOCK = ".server.lock"
 """Held while a server runs a job: the one before it may not have heard that its end is wanted."""
 
 _WIDTH = 100
+
+
+class Stored:
+    """Writes the configuration that a run has begun, or goes on, with where commands look for it.
+
+    The run has its folder alone then, and has found its checkpoint.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def on_start(self, start: RunStart) -> None:  # noqa: ARG002
+        """Write the file."""
+        text = import_module("fedcomp.config").as_yaml(dict(self._job.config))
+        path = Path(self._job.folder) / ".hydra" / "config.yaml"
+        path.parent.mkdir(exist_ok=True)
+        save_text(text, path)
+
+    def on_round(self, result: RoundResult) -> None:
+        """Do nothing."""
+
+    def on_end(self, model: Tensors) -> None:
+        """Do nothing."""
 
 
 class WarningEvents(logging.Handler):
@@ -135,7 +159,8 @@ def _run(grid: Grid, job: Job, serve: Serve, observer: Observer) -> None:
         raise EngineError(msg) from error
     for line in setup.dataset.skipped:
         log.info("left out: %s", line)
-    serve(counted, job, setup, Hooks([observer], account=counted.account))
+    observers = [Stored(job), observer]
+    serve(counted, job, setup, Hooks(observers, account=counted.account))
 
 
 def _hear(handler: logging.Handler) -> None:
@@ -146,13 +171,13 @@ def _hear(handler: logging.Handler) -> None:
 
 
 def _make(folder: Path, job: Job) -> None:
-    """Make the run folder, with the configuration that other commands look for in it."""
-    config = import_module("fedcomp.config")
+    """Make the run folder, unless another run has left it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stored = folder / ".hydra" / "config.yaml"
-        stored.parent.mkdir(exist_ok=True)
-        save_text(config.as_yaml(dict(job.config)), stored)  # a resumed run may have others
+        others = (folder / "summary.json").exists() and not list(folder.glob("checkpoint/round-*"))
     except OSError as error:
         msg = f"the run folder {folder} cannot be written on the server: {error.strerror}"
         raise EngineError(msg) from error
+    if others and not job.began:
+        msg = f"{folder} holds a run already on the server; name another folder (hydra.run.dir)"
+        raise EngineError(msg)

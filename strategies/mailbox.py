@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from fedcomp.link.ledger import Purpose
 
 
+MOST_EXCHANGES = 20
+"""An answer that comes later than so many is not asked for: most grids need a request for each."""
+
+
 @dataclass(frozen=True)
 class Letter:
     """A message that was sent.
@@ -23,12 +27,15 @@ class Letter:
         What the strategy sent, as long as its exchange waits for the answer.
     unused
         What an answer is booked as when nobody waits for it.
+    age
+        In exchanges.
     """
 
     site: str
     purpose: Purpose
     request: Message | None
     unused: str = "duplicate"
+    age: int = 0
 
 
 class Mailbox:
@@ -39,9 +46,14 @@ class Mailbox:
         self._instead: dict[str, str] = {}
 
     def begin(self) -> None:
-        """Wait for none of the letters so far; those without an answer are overdue from now on."""
+        """Wait for none of the letters so far; those without an answer are overdue for a while."""
         self.give_up(self._letters)
-        self._letters = {i: self._letters[i] for i in self.overdue()}
+        late = {i: self._letters[i] for i in self.overdue()}
+        self._letters = {
+            identifier: replace(letter, age=letter.age + 1)
+            for identifier, letter in late.items()
+            if letter.age < MOST_EXCHANGES
+        }
         self._instead.clear()
 
     def add(self, identifier: str, letter: Letter, instead_of: str | None = None) -> None:

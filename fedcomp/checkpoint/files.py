@@ -35,6 +35,7 @@ KEPT = 2
 """So many checkpoints of a run there are at most."""
 
 _CHUNK_BYTES = 1 << 20
+_TORN = FileNotFoundError, IsADirectoryError, NotADirectoryError
 
 
 class Part(Protocol):
@@ -106,13 +107,15 @@ class Checkpoints:
             "parts": state,
             "same": same,
             "crc32": _checksum(file),
+            "clients": _sizes(place / "clients"),
         }
         save_json(index, place / "state.json")
 
     def load(self) -> dict[str, Any] | None:
         """Take up the newest good checkpoint; return its values, None if there is none.
 
-        `DataError` says why this run cannot go on from any of those that there are.
+        `DataError` says why this run cannot go on from any of those that there are.  Where clients
+        keep their states on machines of their own, they have gone on from the newest whole one.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         problem: DataError | None = None
@@ -123,6 +126,8 @@ class Checkpoints:
             try:
                 self._take(place, *found)
             except DataError as error:
+                if self._clients is None:
+                    raise
                 log.warning("%s is not used: %s", place, error)
                 problem = problem or error
                 continue
@@ -145,7 +150,15 @@ class Checkpoints:
         for name, part in self._parts.items():
             head = f"{name}/"
             mine = {k.removeprefix(head): v for k, v in arrays.items() if k.startswith(head)}
-            part.load(mine, index["parts"][name])
+            try:
+                part.load(mine, index["parts"][name])
+            except DataError:
+                raise
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                kind = type(error).__name__
+                msg = f"{place}: what it holds of the {name} is not what the run needs now ({kind}:"
+                msg += f" {error}); resume it with the settings that it began with"
+                raise DataError(msg) from error
         if self._clients is not None:
             self._clients.restore(clients)
 
@@ -158,16 +171,24 @@ class Checkpoints:
         try:
             index = json.loads((place / "state.json").read_text(encoding="utf-8"))
             if index["run_id"] != self._run_id:
-                log.warning("%s is of run %s and is not used", place, index["run_id"])
-                return None
+                msg = f"{place} is of another run, {index['run_id']}: name another folder"
+                raise DataError(msg)
             if _checksum(file) != index["crc32"]:
                 log.warning("%s is damaged and is not used", file)
                 return None
+            if _sizes(place / "clients") != index["clients"]:
+                log.warning("%s is damaged and is not used", place / "clients")
+                return None
             arrays = load_file(file)
             return {**arrays, **{k: arrays[v] for k, v in index["same"].items()}}, index
-        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        except DataError:
+            raise
+        except (*_TORN, SafetensorError, LookupError, TypeError, ValueError) as error:
             log.warning("%s cannot be used: %s", place, error)
             return None
+        except OSError as error:
+            msg = f"{place} cannot be read: {error}; mend that, and resume the run again"
+            raise DataError(msg) from error
 
 
 def _distinct(arrays: Tensors) -> tuple[Tensors, dict[str, str]]:
@@ -183,6 +204,12 @@ def _distinct(arrays: Tensors) -> tuple[Tensors, dict[str, str]]:
 
 def _memory(value: Array) -> tuple[object, ...]:
     return value.ctypes.data, value.shape, value.strides, value.dtype
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the sizes of all files below a folder; what is in them, they know themselves."""
+    found = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): status.st_size for path, status in found}
 
 
 def _checksum(path: Path) -> int:

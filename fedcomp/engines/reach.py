@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SECONDS = 10.0
+_DIGITS = 5
+"""No port has more."""
 
 
 def split_address(
@@ -40,7 +42,7 @@ def split_address(
         bare.encode("idna")  # as a name is looked up
     except UnicodeError:
         good = False
-    if not good or not 0 < int(port) < 1 << 16:
+    if not good or len(port) > _DIGITS or not 0 < int(port) < 1 << 16:
         msg = f"{key}={address}: is not of the form host:port, such as {examples}"
         raise ConfigError(msg)
     return bare, int(port)

@@ -16,6 +16,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from fedcomp.errors import DataError
 from fedcomp.link.part_files import (
     check_missing,
     read_bytes,
@@ -85,13 +86,24 @@ class FileStateStore:
         """Return the last state saved, or None."""
         folder = self._folder(site)
         try:
-            index = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            return self._read(folder, index)
+            return self._read(folder)
         except (FileNotFoundError, SafetensorError, LookupError, TypeError, ValueError) as error:
             if folder.is_dir():
                 log.warning("the state in %s cannot be used and is removed: %s", folder, error)
             shutil.rmtree(folder, ignore_errors=True)
             return None
+
+    def whole(self, site: str) -> ClientState:
+        """Return the last state saved with all of it in memory; `DataError` if it is damaged."""
+        folder = self._folder(site)
+        try:
+            state = self._read(folder)
+            for part in (state.residual, *([state.pending.decoded] if state.pending else ())):
+                _ = part.tensors
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+            msg = f"the state in {folder} is damaged: {error}"
+            raise DataError(msg) from error
+        return state
 
     def save(self, site: str, state: ClientState) -> None:
         """Replace the state of a site."""
@@ -159,7 +171,8 @@ class FileStateStore:
     def _folder(self, site: str) -> Path:
         return self._sites / quote(site, safe="")
 
-    def _read(self, folder: Path, index: dict[str, Any]) -> ClientState:
+    def _read(self, folder: Path) -> ClientState:
+        index = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         version = bytes.fromhex(index["version"])
         model = self._model(folder, index["version"])
         if not model:

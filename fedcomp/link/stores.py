@@ -97,11 +97,7 @@ class MemoryStateStore:
         self._users.clear()
         store = FileStateStore(folder)
         for site in store.sites():
-            state = store.load(site)
-            if state is not None:
-                pending = state.pending
-                for part in (state.residual, *([pending.decoded] if pending else ())):
-                    _ = part.tensors
-                self.save(site, state)
+            state = store.whole(site)
+            self.save(site, state)
         self._written = store
         self._changed.clear()

@@ -13,7 +13,7 @@ from fedcomp.errors import DataError
 from fedcomp.link.stores import MemoryStateStore
 from fedcomp.tensors import Tensors
 from tests.common import equal
-from tests.link.common import state
+from tests.link.common import full_state, state
 
 
 class Thing:
@@ -121,7 +121,9 @@ def test_the_good_one_stays_until_the_next_is_whole(
 def test_there_may_be_none_or_none_of_this_run(tmp_path: Path) -> None:
     assert read(tmp_path)[0] is None
     write(tmp_path, 1)
-    assert read(tmp_path, "another")[0] is None
+    with pytest.raises(DataError, match="is of another run, run: name another folder"):
+        read(tmp_path, "another")
+    assert read(tmp_path)[0] == {"round": 1}
     shutil.rmtree(tmp_path / "checkpoint")
     assert read(tmp_path)[0] is None
 
@@ -139,12 +141,58 @@ class Choosy(Thing):
 def test_one_that_a_part_refuses_gives_way_to_the_one_before(tmp_path: Path) -> None:
     write(tmp_path, 1, 2)
     parts = {"one": Choosy(), "other": Thing()}
-    assert Checkpoints(tmp_path, "run", parts).load() == {"round": 1}
-    assert parts["one"].number == 1
-    shutil.rmtree(tmp_path / "checkpoint")
-    write(tmp_path, 2, 3)
-    with pytest.raises(DataError, match="3 is refused"):
+    with pytest.raises(DataError, match="2 is refused"):  # clients elsewhere have gone on from it
         Checkpoints(tmp_path, "run", parts).load()
+    for place in (tmp_path / "checkpoint").glob("round-*"):
+        (place / "clients").mkdir()
+    clients = MemoryStateStore()
+    assert Checkpoints(tmp_path, "run", parts, clients).load() == {"round": 1}
+    assert parts["one"].number == 1
+    parts["one"] = Fussy()
+    with pytest.raises(DataError, match=r"round-000002: what it holds of the one is not .*KeyErr"):
+        Checkpoints(tmp_path, "run", parts, clients).load()
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "rotten"])
+def test_damaged_states_of_clients_give_way_to_those_before(damage: str, tmp_path: Path) -> None:
+    clients = MemoryStateStore()
+    checkpoints = Checkpoints(tmp_path, "run", {}, clients)
+    checkpoints.load()
+    for number in (1, 2):
+        clients.save("a", full_state(number))
+        checkpoints.save(number, {"round": number})
+    newest = tmp_path / "checkpoint/round-000002/clients/sites/a"
+    (file, *_) = newest.glob("*.bin") if damage == "rotten" else newest.glob("residual-*")
+    data = file.read_bytes()
+    file.unlink()
+    if damage != "gone":
+        file.write_bytes(data[:-1] if damage == "cut" else bytes(len(data)))
+    found = MemoryStateStore()
+    assert Checkpoints(tmp_path, "run", {}, found).load() == {"round": 1}
+    back = found.load("a")
+    assert back is not None
+    assert back.version == state(1).version
+    assert newest.is_dir()
+
+
+def test_a_checkpoint_that_nobody_may_read_is_no_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("fedcomp.checkpoint.files.load_file", refuse)
+    with pytest.raises(DataError, match=r"round-000001 cannot be read: .* mend that"):
+        read(tmp_path)
+
+
+class Fussy(Thing):
+    """Looks for what is not there."""
+
+    def load(self, arrays: Tensors, values: dict[str, Any]) -> None:
+        super().load({"a": arrays["missing"]}, values)
 
 
 @pytest.mark.parametrize("beside", [True, False])

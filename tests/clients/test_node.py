@@ -127,6 +127,23 @@ def test_folders_that_are_no_states_stay(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [RUN]
 
 
+@pytest.mark.parametrize("name", ["lost+found", RUN])
+def test_what_nobody_may_look_at_is_passed_over(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name / "sites").mkdir(parents=True)
+    is_dir = Path.is_dir
+
+    def refuse(self: Path) -> bool:
+        if self.parent.name == name:
+            raise PermissionError(13, "Permission denied", str(self))
+        return is_dir(self)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    forget_old(tmp_path, time.time() + (KEPT_DAYS + 1) * 86400)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_run_that_another_node_forgets_at_the_same_moment_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

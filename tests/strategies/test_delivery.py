@@ -13,7 +13,7 @@ from flwr.app import Message, RecordDict
 from fedcomp.errors import EngineError, LinkError, StaleError
 from fedcomp.link.client import ClientLink
 from fedcomp.wire.private import assume_identity
-from strategies.mailbox import Letter, Mailbox
+from strategies.mailbox import MOST_EXCHANGES, Letter, Mailbox
 from tests.common import equal, read_csv, read_summary
 from tests.strategies.common import kinds, rounds, run_on, site_of
 from tests.strategies.test_strategies import Watch
@@ -145,8 +145,19 @@ def test_letters_are_forgotten_once_they_are_answered() -> None:
     mail.begin()
     assert mail.overdue() == ["b"]
     assert [mail.take("a"), mail.take("c")] == [None, None]
-    assert mail.take("b") == Letter("0", "train", None, "late")
+    assert mail.take("b") == Letter("0", "train", None, "late", age=1)
     assert (mail.overdue(), mail.waiting(["a", "b", "c"])) == ([], [])
+
+
+def test_a_letter_is_not_waited_for_for_ever() -> None:
+    mail = Mailbox()
+    mail.add("a", Letter("0", "train", Message(RecordDict(), 1, "train")))
+    seen = []
+    for _ in range(MOST_EXCHANGES + 2):
+        mail.begin()
+        seen.append(mail.overdue())
+    assert seen == [["a"]] * MOST_EXCHANGES + [[], []]
+    assert mail.take("a") is None
 
 
 def test_clients_that_are_too_slow_are_failures(tmp_path: Path) -> None:

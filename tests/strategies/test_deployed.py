@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tests.common import QUICK, read_csv, read_summary, run_inline
 from tests.report.test_events import Watch
 
 WORDS = (*QUICK, "clients=2", "codec@uplink=topk", "link.verify=true")
+SAVED = (".csv", ".json", ".yaml", ".safetensors")
 REMOTE = (*WORDS, "engine=superlink", "engine.start_timeout=0.5")
 
 
@@ -170,7 +173,25 @@ def test_a_run_that_goes_on_says_nothing_old_and_keeps_its_new_settings(
     assert (here / "summary.json").exists()
     assert notices["folder"] == {"folder": str(here)}
     assert "summary" not in notices
-    assert stored_group(here, "engine")["start_timeout"] == 0.25
+    assert stored_group(here, "engine")["start_timeout"] == 0.5
+    deployed(sent("rounds=2", "engine.start_timeout=0.75", began=True), *PARTS)
+    assert stored_group(here, "engine")["start_timeout"] == 0.75
+
+
+def test_a_job_does_not_take_the_folder_of_another_run(
+    deployed: Callable[..., None], tmp_path: Path
+) -> None:
+    deployed(sent("rounds=1"), *PARTS)
+    here = tmp_path / "server" / "outputs" / "x"
+    before = {path: path.read_bytes() for path in here.rglob("*.*") if path.suffix in SAVED}
+    other = Job.from_json(str(sent("rounds=2")[keys.RUN_CONFIG]))
+    config = {keys.RUN_CONFIG: replace(other, run_id="fedcba9876543210").to_json()}
+    with pytest.raises(DataError, match=r"is of another run, .*: name another folder"):
+        deployed(config, *PARTS)
+    assert {path: path.read_bytes() for path in before} == before
+    shutil.rmtree(here / "checkpoint")
+    with pytest.raises(EngineError, match=r"holds a run already on the server; name another"):
+        deployed(config, *PARTS)
 
 
 def test_a_damaged_summary_does_not_hide_why_a_run_failed(

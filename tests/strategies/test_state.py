@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from safetensors.numpy import load, save
 
 from fedcomp.config import compose_config, group_choices
-from fedcomp.errors import ConfigError
+from fedcomp.errors import ConfigError, DataError
 from fedcomp.settings import parse
 from fedcomp.tensors import contiguous
 from fedcomp.wire.records import to_record
@@ -52,7 +52,7 @@ def plain(value: Any) -> Any:
 def test_every_strategy_comes_back(name: str) -> None:
     strategy, other = made(name), made(name)
     state = StrategyState(strategy)
-    assert state.save() == ({}, {})
+    assert state.save()[1]["changed"] == {}
     rng = np.random.default_rng(1)
     for key, value in list(vars(strategy).items()):
         if value is None and key not in ("accountant",):  # what the first round would set
@@ -80,6 +80,42 @@ def test_arrays_that_change_in_place_have_changed() -> None:
     strategy.more[1] = 5  # type: ignore[index]
     through_files(state, other)
     assert plain(other.more) == plain(strategy.more)
+
+
+@pytest.mark.parametrize(
+    ("made_as", "now"), [(1, True), (0.0, -0.0), (0, 0.0), ({}, to_record({}))]
+)
+def test_another_type_is_a_change(made_as: object, now: object) -> None:
+    strategy, other = Custom(made_as), Custom(made_as)
+    state = StrategyState(strategy)
+    strategy.more = now
+    through_files(state, other)
+    assert plain(other.more) == plain(now)
+    assert type(other.more) is type(now)
+    assert repr(other.more) == repr(now)
+
+
+def test_an_older_state_takes_back_what_a_newer_one_set() -> None:
+    strategy, other = Custom(1), Custom(1)
+    state = StrategyState(strategy)
+    arrays, values = state.save()
+    restored = StrategyState(other)
+    other.more, other.late = {"w": np.ones(2)}, 3  # type: ignore[attr-defined]
+    restored.load(arrays, values)
+    assert plain(other) == plain(strategy)
+
+
+def test_one_strategy_does_not_go_on_from_another() -> None:
+    arrays, values = StrategyState(made("fedadam")).save()
+    with pytest.raises(DataError, match=r"began with the strategy .*FedAdam, now it is .*FedAvgM"):
+        StrategyState(made("fedavgm")).load(arrays, values)
+
+
+def test_strategies_that_know_each_other_are_saved_once() -> None:
+    strategy = Custom(Custom(1))
+    strategy.more.more = strategy  # type: ignore[attr-defined]
+    strategy.more.count = 2  # type: ignore[attr-defined]
+    assert StrategyState(strategy).save()[1]["changed"] == {}
 
 
 def test_a_wrapped_strategy_is_saved_as_well() -> None:
