@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,18 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """Return the rows of a table."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def without_ray(text: str) -> list[str]:
+    """Return the lines of what a command printed but for those of Ray's core, in C++.
+
+    Examples
+    --------
+    >>> without_ray("[2026-11-22 07:53:47,338 E 407 619] task_manager.cc:1224: Failed\nfedcomp: no")
+    ['fedcomp: no']
+    """
+    core = re.compile(r"\[[-0-9]+ [0-9:,]+ [A-Z] \d+ \d+\] \(?\w+\.cc:\d+")
+    return [line for line in text.splitlines() if not core.match(line)]
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

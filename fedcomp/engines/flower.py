@@ -95,6 +95,7 @@ class FlowerEngine(EngineSettings):
         check_space(Path(job.folder), session, settings.clients, settings.rounds, copies)
         backend = self._backend(job.settings.train.device, verbose=job.settings.verbose)
         shutil.rmtree(Path(job.folder) / "state", ignore_errors=True)  # left by a kill
+        logging.getLogger("flwr").removeFilter(_drop)
         states = FileStateStore(Path(job.folder) / "state" / job.run_id)
         server_app = import_module("strategies.app").make_app(replace(hooks, clients=states), setup)
         place = None
@@ -149,6 +150,7 @@ class FlowerEngine(EngineSettings):
         finally:
             # What a later process goes on from lies in the checkpoint.
             shutil.rmtree(Path(job.folder) / "state", ignore_errors=True)
+            logging.getLogger("flwr").addFilter(_drop)  # of its threads some may still be at work
         if failure:
             hooks.stop.set()  # the server app may still be waiting for clients
             self._explain(failure[0], job)
@@ -240,6 +242,11 @@ class FlowerEngine(EngineSettings):
         """
         own = {"num_cpus": self.cpus_per_client, "num_gpus": gpus}
         return {**own, "max_restarts": -1, "max_task_retries": 1}
+
+
+def _drop(_: logging.LogRecord) -> bool:
+    """Keep a message from all handlers."""
+    return False
 
 
 def quiet_threads() -> None:

@@ -20,7 +20,7 @@ from scripts.deployment.processes import Process, ProcessError, free_port, settl
 from tests import guide
 from tests.common import read_csv, read_summary
 
-pytestmark = pytest.mark.deploy
+pytestmark = [pytest.mark.deploy, pytest.mark.xdist_group("processes")]
 
 SMALL = (
     "method=half",
@@ -53,6 +53,17 @@ def start(cluster: Cluster, folder: Path, *overrides: str) -> subprocess.Popen[s
     )
 
 
+def first_round(job: subprocess.Popen[str]) -> str:
+    """Wait until a job has done a round, and return what it has printed."""
+    assert job.stdout
+    output = ""
+    while "\nround 1/" not in output:
+        line = job.stdout.readline()
+        assert line, output
+        output += line
+    return output
+
+
 def test_a_job_runs_with_tls_and_authentication(cluster: Cluster, tmp_path: Path) -> None:
     job = start(cluster, tmp_path / "run", "rounds=2")
     output = job.communicate()[0]
@@ -81,13 +92,10 @@ def test_a_key_that_was_unregistered_is_never_let_in_again(
 
 def test_a_node_that_is_killed_comes_back(cluster: Cluster, tmp_path: Path) -> None:
     job = start(cluster, tmp_path / "run", "rounds=7")
-    assert job.stdout
-    for line in job.stdout:
-        if line.startswith("round 1/"):
-            break
+    output = first_round(job)
     cluster.kill(1)
     cluster.restart(1)
-    output = job.communicate()[0]
+    output += job.communicate()[0]
     assert job.returncode == 0, output
     rounds = read_csv(tmp_path / "run" / "rounds.csv")
     clients = [int(row["clients"]) for row in rounds]
@@ -180,12 +188,7 @@ def test_a_deployment_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> N
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert process.stdout
-    output = ""
-    while "\nround 1/" not in output:
-        line = process.stdout.readline()
-        assert line, output
-        output += line
+    output = first_round(process)
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 5
     process.send_signal(signal.SIGTERM)
