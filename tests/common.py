@@ -103,7 +103,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def without_ray(text: str) -> list[str]:
-    """Return the lines of what a command printed but for those of Ray's core, in C++.
+    r"""Return the lines of what a command printed but for those of Ray's core, in C++.
 
     Examples
     --------
