@@ -1,19 +1,27 @@
-"""Which tests run by default."""
+"""Which tests run by default, and which of them at the same time."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-PROCESSES = "processes"
-"""The group of tests that start so many processes that no two of them had better run at once.
+PROCESSES = {
+    f"tests/engines/test_{name}.py"
+    for name in (
+        "deploy",
+        "deploy_resume",
+        "engines",
+        "flower_failures",
+        "ray_cluster",
+        "superlink",
+    )
+}
+"""Files whose tests start so many processes that no two of them had better run at once."""
 
-They take longest, and begin first.
-"""
 
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what takes minutes, unless `-m` names it; where CI is set, what takes most."""
     asked = config.option.markexpr
@@ -22,7 +30,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if names & {mark.name for mark in item.iter_markers()}]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
-    for item in items:  # with several workers a file stays with one
-        if not list(item.iter_markers("xdist_group")):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != PROCESSES)
+    items.sort(key=lambda item: _file(item.nodeid) not in PROCESSES)  # they take longest
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Give each file to one worker, and all that start many processes to the same one."""
+    return ByFile(config, log)
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests of a file stay together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = _file(nodeid)
+        return "processes" if file in PROCESSES else file
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]

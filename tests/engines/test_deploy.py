@@ -20,7 +20,7 @@ from scripts.deployment.processes import Process, ProcessError, free_port, settl
 from tests import guide
 from tests.common import read_csv, read_summary
 
-pytestmark = [pytest.mark.deploy, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.deploy
 
 SMALL = (
     "method=half",

@@ -13,8 +13,6 @@ import pytest
 from scripts.deployment.cluster import Cluster
 from tests.common import read_csv, read_summary
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 WORDS = (
     *("dataset=digits", "model=mlp", "clients=2", "rounds=4", "method=stc", "link.verify=true"),
     *("engine=superlink", "hydra.run.dir=run"),

@@ -23,8 +23,6 @@ from fedcomp.setup import Setup
 from fedcomp.wire import private
 from tests.common import QUICK, read_csv, read_summary, run_inline, without_ray
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 
 def bytes_of(run: Path) -> tuple[list[list[str]], bytes]:
     """Return what two runs must have in common: all but times and Flower's random node ids."""

@@ -11,8 +11,6 @@ import pytest
 
 from tests.common import read_csv, read_summary, without_ray
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 FATES = """
 import os, sys
 

@@ -19,8 +19,6 @@ from scripts.deployment import commands
 from scripts.deployment.processes import Process, free_port, settle
 from tests.common import interrupt, run_inline, without_ray
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 SMALL = ("clients=3", "rounds=3", "train.steps=2", "model=mlp", "model.hidden=[8]", "fraction=0.67")
 SPARSE = ("codec@uplink=topk", "codec@downlink=topk", "link.verify=true")
 _NODE = ("--num-cpus=1", "--object-store-memory=100000000")

@@ -12,8 +12,6 @@ import pytest
 from scripts.deployment.cluster import Cluster
 from tests.common import read_csv, read_summary, run_inline
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 JOB = ("dataset=digits", "model=mlp", "clients=2", "rounds=2", "method=fedavg", "codec@uplink=topk")
 
 
