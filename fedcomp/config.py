@@ -306,16 +306,28 @@ def _may_stand(
             hint = suggest(part, {*known, *(groups if depth == 0 else ())})
             if part == "codec":
                 hint = "; choose codec@uplink or codec@downlink"
-            problems.append(f"{text}: there is no key {'.'.join(path[: depth + 1])}{hint}")
+            of = _chosen(base, path[0]) if depth else ""
+            problems.append(f"{text}: there is no key {'.'.join(path[: depth + 1])}{of}{hint}")
             return False
         node = node._get_node(part)
     if OmegaConf.is_dict(node):
-        place = f"codec@{path[0]}" if path[0] in MOUNTS else path[0]
+        place = _place(path[0])
         whole, first = ".".join(path), next(iter(node), "")
         better = f"{place}=… or one key" if len(path) == 1 else f"one key: {whole}.{first}=…"
         problems.append(f"{text}: {whole} holds settings of its own; choose {better}")
         return False
     return True
+
+
+def _place(key: str) -> str:
+    """Return what chooses the option whose settings lie below a key."""
+    return f"codec@{key}" if key in MOUNTS else key
+
+
+def _chosen(base: DictConfig, key: str) -> str:
+    """Return by which option a key has the settings that it has, where that has a name."""
+    name = base[key].get("name") if OmegaConf.is_dict(base[key]) else None
+    return f" with {_place(key)}={name}" if name else ""
 
 
 def _resolve(config: DictConfig, base: DictConfig, problems: list[str]) -> dict[str, Any]:

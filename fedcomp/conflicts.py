@@ -46,6 +46,11 @@ def conflicts(settings: Settings) -> list[str]:
             " later message acknowledges, and a server that went back further would need it again;"
             " choose 1, or 0 for none"
         )
+    if settings.engine.remote and settings.network.deadline is not None:
+        problems.append(
+            f"network.deadline={settings.network.deadline:g}: is for simulations; in a deployment"
+            " engine.round_timeout does without clients that are late"
+        )
     return problems + _strategy_conflicts(settings)
 
 

@@ -23,6 +23,7 @@ from fedcomp.errors import ConfigError
 from fedcomp.link.settings import LinkSettings
 from fedcomp.methods import RECIPES, SERVER_STEPS, Recipe, StepSettings
 from fedcomp.models import MODELS, ModelSettings
+from fedcomp.network import Network
 from fedcomp.registry import Registry
 from fedcomp.runtime import EngineSettings
 from fedcomp.training.settings import TrainSettings
@@ -39,7 +40,13 @@ ENGINES: Registry[type[EngineSettings]] = Registry(
     },
 )
 
-_PLAIN_GROUPS = {"method": "name", "train": "optimizer", "strategy": "_target_", "link": ""}
+_PLAIN_GROUPS = {
+    "method": "name",
+    "train": "optimizer",
+    "strategy": "_target_",
+    "link": "",
+    "network": "name",
+}
 """The groups that are no components, and a key that must be there."""
 
 GROUPS: dict[str, Registry[Any]] = {
@@ -100,6 +107,7 @@ class Settings(General):
     downlink: Codec
     engine: EngineSettings
     link: LinkSettings
+    network: Network
 
     @property
     def clients_per_round(self) -> int:
@@ -112,6 +120,7 @@ _PLAIN: dict[str, type[Any]] = {
     "method": MethodSettings,
     "train": TrainSettings,
     "link": LinkSettings,
+    "network": Network,
 }
 
 

@@ -23,6 +23,7 @@ from fedcomp.training.loop import evaluate
 from fedcomp.training.tasks import TASKS
 from strategies.admission import Admission
 from strategies.build import build_strategy
+from strategies.clock import Clock
 from strategies.compressed import Compressed
 from strategies.deployed import deploy
 from strategies.gathering import gather
@@ -112,9 +113,10 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
     else:
         sites = gather(grid, clients, ledger, admission, link.session.digest, timeout)
 
+    clock = Clock(settings.network, settings.seed) if settings.network.is_simulated else None
     Compressed(
         strategy,
-        grid=CompressingGrid(grid, link, ledger, sites, hooks.stop, step.view, admission),
+        grid=CompressingGrid(grid, link, ledger, sites, hooks.stop, step.view, admission, clock),
         link=link,
         ledger=ledger,
         step=step,

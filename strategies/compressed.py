@@ -97,7 +97,8 @@ class Compressed:
         saved
             The round at which an earlier process left the run.
         """
-        trained = saved or Trained(0)
+        begins = Trained(0, network_seconds=None if self._grid.clock is None else 0.0)
+        trained = saved or begins
         start = RunStart(self._manifest.parameters, metric, self._ledger, trained.round)
         for observer in self._observers:
             with writing():
@@ -142,11 +143,15 @@ class Compressed:
         """Evaluate the newest version, at clients too if the strategy wants that."""
         began, failures = time.perf_counter(), 0
         federated: dict[str, float] = {}
+        seconds = None
         if trained.round:
-            federated, failures = self._evaluate_federated(trained.round)
+            federated, exchange = self._evaluate_federated(trained.round)
+            failures, seconds = len(exchange.failures), self._network_seconds(exchange)
         metrics = {**self._evaluate(self._link.public), **federated}
         known = {field.name: getattr(trained, field.name) for field in fields(trained)}
         known["failures"] += failures
+        if seconds is not None:
+            known["network_seconds"] += seconds
         known["wall_seconds"] += time.perf_counter() - began
         return RoundResult(**known, metrics=metrics, entries=self._ledger.take())
 
@@ -166,7 +171,13 @@ class Compressed:
             decode_seconds=exchange.seconds[keys.DECODE_SECONDS],
             train_seconds=exchange.seconds[keys.TRAIN_SECONDS],
             wall_seconds=time.perf_counter() - began,
+            network_seconds=self._network_seconds(exchange),
         )
+
+    def _network_seconds(self, exchange: Exchange) -> float | None:
+        """Return what an exchange takes on the simulated network, with the server's own work."""
+        clock = self._grid.clock
+        return None if clock is None else exchange.network_seconds + clock.served(exchange)
 
     def _train(self, number: int) -> tuple[Exchange, float]:
         """Exchange, aggregate and publish; return the account and the seconds of publishing."""
@@ -177,6 +188,7 @@ class Compressed:
             )
         self._grid.miss(self._settings.clients_per_round - len(messages))
         replies = self._exchange(messages)
+        answered = time.perf_counter()
         del messages  # they hold the old model
         self._ledger.trained(len(replies))
         self._guard(exchange, replies)
@@ -200,7 +212,9 @@ class Compressed:
         began = time.perf_counter()
         exchange.release(self._manifest)
         self._link.publish(model, number, exchange.used, side)
-        return exchange, time.perf_counter() - began
+        ended = time.perf_counter()
+        exchange.server_seconds += ended - answered
+        return exchange, ended - began
 
     def _aggregate(self, number: int, replies: list[Message]) -> tuple[Tensors, dict[str, float]]:
         with self._calling("aggregate_train", number):
@@ -214,8 +228,8 @@ class Compressed:
         check_aggregate(tensors, self._manifest, who)
         return tensors, scalars
 
-    def _evaluate_federated(self, number: int) -> tuple[dict[str, float], int]:
-        """Let the strategy evaluate the new version at clients; return metrics and failures."""
+    def _evaluate_federated(self, number: int) -> tuple[dict[str, float], Exchange]:
+        """Let the strategy evaluate the new version at clients; return metrics and account."""
         exchange = self._open(number, "evaluate")
         with self._calling("configure_evaluate", number), self._seeded("evaluate", number):
             messages = list(
@@ -224,12 +238,12 @@ class Compressed:
                 )
             )
         if not messages:
-            return {}, 0
+            return {}, exchange
         replies = self._exchange(messages)
         with self._calling("aggregate_evaluate", number):
             found = _scalars(self._strategy.aggregate_evaluate(number, replies))
         metrics = {f"federated_{name}": value for name, value in found.items()}
-        return metrics, len(exchange.failures)
+        return metrics, exchange
 
     def _record(self) -> ArrayRecord:
         """Return what the strategy sees of the exact model."""

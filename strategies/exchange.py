@@ -12,6 +12,7 @@ import numpy as np
 from fedcomp.link.ledger import Entry, Ledger
 from fedcomp.link.rate import Rate
 from fedcomp.wire import keys
+from strategies.clock import Spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,12 @@ class Exchange:
         been let go of.
     asked
         Who got a message; a second one is not sent.
+    spent
+        What each client's part was, by site.
+    server_seconds
+        Of the server's own work on replies.
+    network_seconds
+        How long the exchange takes on the simulated network, once it has ended.
     broadcast
         The strategy's record that was last found to be the model that the link broadcasts.
     """
@@ -81,6 +88,9 @@ class Exchange:
     broadcast: ReferenceType[ArrayRecord] | None = None
     keyframed: set[str] = field(default_factory=set)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    spent: defaultdict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
+    server_seconds: float = 0.0
+    network_seconds: float = 0.0
 
     def book(
         self,
@@ -92,6 +102,11 @@ class Exchange:
         seconds: float = 0.0,
     ) -> None:
         """Book a message; its side information is a row of its own."""
+        spent = self.spent[site]
+        if direction == "uplink":
+            spent.up_bytes += sizes.message
+        else:
+            spent.down_bytes += sizes.message
 
         def add(purpose: Purpose, payload: int, packet: int, message: int, spent: float) -> None:
             head = (self.round, site, direction, purpose, kind, codec)

@@ -11,11 +11,12 @@ import time
 from typing import TYPE_CHECKING
 
 from fedcomp.errors import RoundError, RunInterrupted
+from fedcomp.wire.sizes import message_size
 from strategies.exchange import Exchange, unchanged
 from strategies.forward import ForwardingGrid
 from strategies.mailbox import Letter, Mailbox
 from strategies.nacks import is_nack, needs_keyframe
-from strategies.replies import discard, judge, refuse_odd_metrics
+from strategies.replies import discard, judge, refuse_odd_metrics, work_seconds
 from strategies.requests import send
 from strategies.roster import Roster
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fedcomp.link.server import ServerLink
     from fedcomp.methods import Lookup
     from strategies.admission import Admission
+    from strategies.clock import Clock
 
 POLL_SECONDS = 0.01
 
@@ -56,6 +58,8 @@ class CompressingGrid(ForwardingGrid):
         What strategies are to see of a model.
     admission
         Decides who may take part, in a deployment.
+    clock
+        Says how long exchanges take on a simulated network, and who is late.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class CompressingGrid(ForwardingGrid):
         stop: Event,
         view: Callable[[Lookup], Lookup] = unchanged,
         admission: Admission | None = None,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(inner)
         self._link = link
@@ -75,6 +80,8 @@ class CompressingGrid(ForwardingGrid):
         self._roster = Roster(inner, ledger, sites, stop, admission, link.session.digest)
         self._mail = Mailbox()
         self._view = view
+        self.clock = clock
+        self._held: dict[str, Message] = {}
         self._patience = float("inf")
         self._waits_until: float | None = None
         self.exchange = Exchange(ledger, 0, "train", view)
@@ -143,8 +150,12 @@ class CompressingGrid(ForwardingGrid):
             elif is_nack(reply):
                 if needs_keyframe(self.exchange, self._link, letter.site, reply):
                     self._send(letter.site, letter.request, identifier)
-            elif judge(self.exchange, self._link, letter.site, reply):
-                valid.append(reply)
+            else:
+                self.exchange.spent[letter.site].seconds = work_seconds(reply)
+                if self.clock is not None and self.clock.network.deadline is not None:
+                    self._held[letter.site] = reply  # who is late is known once all are there
+                elif judge(self.exchange, self._link, letter.site, reply):
+                    valid.append(reply)
         return valid
 
     def send_and_receive(
@@ -165,9 +176,26 @@ class CompressingGrid(ForwardingGrid):
                 time.sleep(POLL_SECONDS)
         for letter in self._mail.give_up(identifiers):
             self.exchange.fail(letter.site, f"no answer within {timeout} s")
+        if self.clock is not None:
+            self._judge_those_in_time(self.clock)
+            self.exchange.network_seconds = self.clock.took(self.exchange)
         refuse_odd_metrics(self.exchange)
         replies = self.exchange.replies
         return [replies[site] for site in self._roster.sites() if site in replies]
+
+    def _judge_those_in_time(self, clock: Clock) -> None:
+        """Look at the replies that were held back, but for those that come after the deadline."""
+        exchange, held = self.exchange, self._held
+        self._held = {}
+        sizes = {site: message_size(reply) for site, reply in held.items()}
+        late = clock.late(exchange, sizes)
+        for site, reply in held.items():
+            if site in late:
+                discard(exchange, site, reply, "late")
+                limit = f"allowed are {clock.network.deadline:g} (network.deadline)"
+                exchange.fail(site, f"its reply takes {late[site]:.3g} s on the network, {limit}")
+            else:
+                judge(exchange, self._link, site, reply)
 
     def _send(self, site: str, request: Message, instead_of: str | None = None) -> list[str]:
         identifier = send(self._inner, self.exchange, self._link, site, request)

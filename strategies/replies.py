@@ -80,9 +80,19 @@ def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message) -> N
     link.confirm(site, claims)
     for name, value in seconds.items():
         exchange.seconds[name] += value
-    exchange.seconds[keys.DECODE_SECONDS] += time.perf_counter() - began
+    decoding = time.perf_counter() - began
+    exchange.seconds[keys.DECODE_SECONDS] += decoding
+    exchange.server_seconds += decoding
     reply.content = checked
     exchange.replies[site] = reply
+
+
+def work_seconds(reply: Message) -> float:
+    """Return what a client says that its work took; what is no time counts as none."""
+    content = reply.content if reply.has_content() else RecordDict()
+    fields = content.config_records.get(keys.FIELDS, ConfigRecord())
+    given = [fields.get(name) for name in keys.SECONDS]
+    return sum(v for v in given if isinstance(v, int | float) and 0 <= v < math.inf)
 
 
 def discard(exchange: Exchange, site: str, reply: Message, kind: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -22,6 +23,13 @@ PROCESSES = {
 """Files whose tests start so many processes that no two of them had better run at once."""
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _frozen() -> None:
+    """Let collections pass over all that is there: Flower's Bulyan asks for one with each reply."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what takes minutes, unless `-m` names it; where CI is set, what takes most."""
     asked = config.option.markexpr
@@ -33,6 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: _file(item.nodeid) not in PROCESSES)  # they take longest
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Give each file to one worker, and all that start many processes to the same one."""
     return ByFile(config, log)

@@ -13,6 +13,7 @@ from fedcomp.config import (
     split_sweep,
 )
 from fedcomp.errors import ConfigError
+from fedcomp.network import Network
 from fedcomp.settings import GROUPS, Job, parse
 from fedcomp.training.settings import TrainSettings
 from strategies.build import build_strategy
@@ -92,6 +93,11 @@ def test_every_file_lists_all_settings_of_its_class_with_their_defaults() -> Non
             given = compose_config([f"{group}={name}", *BESIDE.get(name, [])])[group]
             known = {field.name for field in dataclasses.fields(registry.get(name))}
             assert set(given) - {"name"} == known, (group, name)
+    for name in group_choices()["network"]:
+        given = compose_config([f"network={name}"])["network"]
+        assert given["name"] == name
+        known = {field.name for field in dataclasses.fields(Network)}
+        assert set(given) == (known if name != "none" else {"name"})
     fields = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
     assert compose_config([])["train"] == fields
 

@@ -25,7 +25,8 @@ from fedcomp.settings import Job
 from fedcomp.setup import Setup
 from tests.common import QUICK, read_csv, read_summary, run_inline
 
-WORDS = (*QUICK, "method=stc", "rounds=40", "hydra.run.dir=cut")
+NETWORK = ("network=custom", "network.compute=0.5")
+WORDS = (*QUICK, *NETWORK, "method=stc", "rounds=40", "hydra.run.dir=cut")
 
 
 def fedcomp(folder: Path, *words: str) -> tuple[int, str, list[str]]:
@@ -115,10 +116,11 @@ def test_a_killed_run_goes_on_to_the_end_that_it_would_have_had(cut: Path) -> No
     assert "goes on after round " in out
     run = cut / "cut"
     assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    columns = ("round", "accuracy", "uplink_bytes", "downlink_bytes", "clients")
+    columns = ("round", "accuracy", "uplink_bytes", "downlink_bytes", "clients", "network_seconds")
     tables = [[[r[c] for c in columns] for r in read_csv(f / "rounds.csv")] for f in (run, whole)]
     assert tables[0] == tables[1]
-    assert read_summary(run)["total_bytes"] == read_summary(whole)["total_bytes"]
+    for key in ("total_bytes", "network_seconds"):
+        assert read_summary(run)[key] == read_summary(whole)[key]
     assert list(read_summary(run)["bytes_to_target"]) == ["0.2"]
     stored = (run / ".hydra" / "overrides.yaml").read_text().splitlines()
     assert stored[-1] == "- targets=[0.2]"

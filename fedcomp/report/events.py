@@ -35,6 +35,7 @@ _SCALARS = (
     "decode_seconds",
     "train_seconds",
     "wall_seconds",
+    "network_seconds",
 )
 _START = ("parameters", "metric", "resumed")
 _RATES = ("uplink", "downlink")

@@ -42,6 +42,8 @@ class Trained:
         How dense the replies are, and the packet of the version that the round made.
     account
         What the server step adds to the summary, over all rounds so far.
+    network_seconds
+        On the simulated network; None where there is none.
     """
 
     round: int
@@ -55,6 +57,7 @@ class Trained:
     decode_seconds: float = 0.0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0
+    network_seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the round as values for JSON."""

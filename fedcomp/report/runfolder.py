@@ -79,7 +79,7 @@ class RunFolder:
         self._more = more
         self._setup = setup
         self._folder = folder
-        self._history: list[tuple[float, int]] = []
+        self._history: list[tuple[float, int, float]] = []
         self._files: dict[str, Table] = {}
         self._lengths: dict[str, int] = {}
         self._columns: tuple[str, ...] = ()
@@ -120,7 +120,7 @@ class RunFolder:
                 raise DataError(msg)
         self._lengths = dict(values["lengths"])
         self._columns = tuple(values["columns"])
-        self._history = [(score, sent) for score, sent in values["history"]]
+        self._history = [(score, sent, seconds) for score, sent, seconds in values["history"]]
         self._rates = dict(values["rates"])
         self._spent = values["seconds"]
 
@@ -139,7 +139,10 @@ class RunFolder:
         self._write("rounds.csv", (result.round, *values))
         self._account = dict(result.account)
         self._round = result.round
-        self._history.append((result.metrics[self._start.metric], self._start.ledger.total_bytes))
+        before = self._history[-1][2] if self._history else 0.0
+        seconds = before + (result.network_seconds or 0.0)
+        score, sent = result.metrics[self._start.metric], self._start.ledger.total_bytes
+        self._history.append((score, sent, seconds))
         self._summarise()
 
     def on_end(self, model: Tensors) -> None:
@@ -188,7 +191,7 @@ class RunFolder:
     def _summarise(self) -> None:
         settings, ledger = self._job.settings, self._start.ledger
         metric = self._start.metric
-        scores = [score for score, _ in self._history]
+        scores = [score for score, _, _ in self._history]
         summary = {
             "method": settings.method.name,
             "dataset": settings.dataset.name,
@@ -213,6 +216,7 @@ class RunFolder:
             **self._more(),
             **self._model,
             "bytes_to_target": {str(target): self._bytes_to(target) for target in settings.targets},
+            **self._on_network(),
             "failures": ledger.failures,
             "status": self._status(),
             "wall_seconds": self._seconds(),
@@ -231,7 +235,22 @@ class RunFolder:
 
     def _bytes_to(self, target: float) -> int | None:
         """Return all bytes sent up to the end of the first round that reached the target."""
-        return next((sent for score, sent in self._history if score >= target), None)
+        return next((sent for score, sent, _ in self._history if score >= target), None)
+
+    def _on_network(self) -> dict[str, object]:
+        """Return the time on the simulated network, and that until each target was reached."""
+        settings = self._job.settings
+        if not settings.network.is_simulated:
+            return {}
+        reached = {
+            str(target): next((when for score, _, when in self._history if score >= target), None)
+            for target in settings.targets
+        }
+        return {
+            "network": settings.network.name,
+            "network_seconds": self._history[-1][2],
+            "seconds_to_target": reached,
+        }
 
 
 def round_bytes(entries: list[Entry]) -> dict[str, int]:

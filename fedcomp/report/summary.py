@@ -136,6 +136,7 @@ def closing(folder: Path) -> Table:
         "evaluation": f"{megabytes(summary['evaluation_bytes'])} both ways, not in the ratio",
         "failures": str(summary["failures"]),
         "superlink": _superlink(summary),
+        "network": _network(summary),
         "time": duration(summary["wall_seconds"]),
         "folder": str(folder),
         "on server": summary.get("server_folder", ""),
@@ -217,6 +218,25 @@ def _superlink(summary: dict[str, Any]) -> str:
         f"{megabytes(counted)} both ways by the SuperLink's own count, {off:+.2f} % of the"
         f" {megabytes(expected)} that the messages are"
     )
+
+
+def _network(summary: dict[str, Any]) -> str:
+    """Return the time on simulated lines, nothing where there are none.
+
+    Examples
+    --------
+    >>> _network({"network": "4g", "network_seconds": 90.0, "seconds_to_target": {"0.9": 61.0}})
+    '1:30 on 4g, simulated; 1:01 to 0.9'
+    """
+    if "network" not in summary:
+        return ""
+    reached = [
+        f"{duration(seconds)} to {target}"
+        for target, seconds in summary["seconds_to_target"].items()
+        if seconds is not None
+    ]
+    taken = f"{duration(summary['network_seconds'])} on {summary['network']}, simulated"
+    return "; ".join([taken, *reached])
 
 
 def _both(summary: dict[str, Any], name: str, times: float, unit: str, of: str) -> str:
