@@ -38,3 +38,24 @@ def test_experiment(name: str, data: Path, tmp_path: Path) -> None:
     words += ["partition=iid"] if config["partition"]["name"] == "natural" else []
     run = run_inline(tmp_path, *words, quick=FAST)
     assert read_summary(run)["rounds"] == 1
+
+
+def test_every_method_has_an_experiment() -> None:
+    files = (config_dir() / "experiment").glob("*.yaml")
+    found = {line.rpartition(" ")[2] for file in files for line in _method_lines(file)}
+    assert found == set(group_choices()["method"])
+
+
+def _method_lines(file: Path) -> list[str]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith("  - override /method: ")]
+
+
+@pytest.mark.parametrize("method", ["feddip", "fsfl", "stc"])
+def test_the_command_line_chooses_the_method_of_a_common_field(method: str) -> None:
+    alone = compose_config([f"method={method}"])
+    for words in (["experiment=comparison_digits"], ["seed=1", "experiment=comparison_digits"]):
+        found = compose_config([f"method={method}", *words])
+        for key in ("method", "recipe", "server_step", "uplink", "downlink"):
+            assert found[key] == alone[key]
+        assert found["targets"] == [0.9, 0.95]
