@@ -200,6 +200,23 @@ def stored_group(folder: Path, name: str) -> dict[str, Any]:
         raise DataError(msg) from error
 
 
+def stored_config(folder: Path) -> dict[str, Any]:
+    """Return all settings as they stand in a run folder; of hundreds of runs in a second or two."""
+    import yaml
+
+    path = folder / ".hydra" / "config.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+        if "${" in text:
+            return _container(OmegaConf.create(text))  # type: ignore[arg-type]
+        # OmegaConf's own loader takes ten times as long.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        return {str(key): value for key, value in yaml.load(text, loader).items()}  # noqa: S506
+    except Exception as error:  # a damaged file makes the reader raise almost anything
+        msg = f"{path} does not hold the settings of a run ({type(error).__name__})"
+        raise DataError(msg) from error
+
+
 def group_choices() -> dict[str, list[str]]:
     """Return the options of every group, for the help text."""
     return _groups(config_dir(), [])

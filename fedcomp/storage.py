@@ -45,6 +45,12 @@ def save_text(text: str, path: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def save_bytes(data: bytes, path: Path) -> None:
+    """Write a file; until it is whole the old one stays."""
+    with _replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def save_json(value: object, path: Path) -> None:
     """Write a value as JSON; until it is whole the old one stays."""
     save_text(json.dumps(value, indent=2) + "\n", path)

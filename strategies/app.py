@@ -14,6 +14,7 @@ from fedcomp.link.server import ServerLink
 from fedcomp.models.base import load_tensors
 from fedcomp.report.observer import Trained
 from fedcomp.report.relevance import RelevancePicture
+from fedcomp.report.run_picture import CurvesPicture
 from fedcomp.report.runfolder import RunFolder
 from fedcomp.report.scales import ScalesPicture
 from fedcomp.runtime import Hooks
@@ -81,6 +82,7 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         ScalesPicture(setup.manifest, folder / "scales.png"),
         RelevancePicture(setup, folder, lambda: link.exact),
     )
+    curves = CurvesPicture(folder, settings.targets)
     step = settings.server_step.create(setup)
     parts: dict[str, Part] = {
         "link": link,
@@ -122,7 +124,7 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         step=step,
         settings=settings,
         evaluate=measure,
-        observers=[*pictures, table, *hooks.observers],
+        observers=[*pictures, table, curves, *hooks.observers],
         checkpoints=checkpoints,
     ).start(TASKS[task].metric, Trained.from_json(saved) if saved else None)
 

@@ -36,7 +36,7 @@ def test_a_run_leaves_its_folder_and_prints_its_table(tmp_path: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         ".hydra", "rounds.csv", "packets.csv", "summary.json", "model.safetensors", "run.log",
-            "partition.png", "checkpoint",
+            "partition.png", "curves.png", "checkpoint",
     }  # fmt: skip
     for word in ("round 2/2", "accuracy", "uplink", "downlink", "ratio", "time", str(run.name)):
         assert word in done.stdout
@@ -78,7 +78,8 @@ ROUND_COLUMNS = [
     "downlink_bytes", "evaluation_bytes", "keyframe_bytes", "side_bytes", "clients",
     "failures", "encode_seconds", "decode_seconds", "train_seconds",
     "wall_seconds", "network_seconds", "uplink_sparsity", "downlink_sparsity",
-    "uplink_bits_per_weight", "downlink_bits_per_weight",
+    "uplink_bits_per_weight", "downlink_bits_per_weight", "uplink_header_bytes",
+    "downlink_header_bytes", "uplink_side_bytes", "training_keyframe_bytes",
 ]  # fmt: skip
 PACKET_COLUMNS = [
     "round", "client", "direction", "purpose", "kind", "codec", "payload_bytes", "packet_bytes",

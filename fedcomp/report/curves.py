@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 from bisect import bisect_right
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import numpy as np
 from rich.table import Table
 
 from fedcomp.errors import DataError
+from fedcomp.report.axes import count_rounds, log_axis, mark_target, power
+from fedcomp.report.drawing import as_png, beside, styled
+from fedcomp.report.lines import Line, draw_lines, legend_of, name_lines, room, tall
+from fedcomp.report.palette import looks
 from fedcomp.report.progress import megabytes
-from fedcomp.report.summary import metric_of, read_summary
+from fedcomp.report.runs import read_run
+from fedcomp.report.series import Series
+from fedcomp.storage import save_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from fedcomp.tensors import Array
 
 Counted: TypeAlias = Literal["both", "uplink"]
 
@@ -67,24 +74,15 @@ class Curve:
 
 def read_curve(folder: Path, name: str = "", counted: Counted = "both") -> Curve:
     """Return the curve of a run folder, under its method's name if no other is given."""
-    summary = read_summary(folder)
-    metric, _ = metric_of(summary)
-    try:
-        with (folder / "rounds.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        scores = tuple(float(row[metric]) for row in rows)
-        both = ("uplink_bytes", "downlink_bytes", "evaluation_bytes")
-        kinds = both if counted == "both" else both[:1]
-        sent = tuple(accumulate(sum(int(row[kind]) for kind in kinds) for row in rows))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        msg = f"{folder / 'rounds.csv'} is not the table of a run: {error}"
-        raise DataError(msg) from error
-    if not scores:
+    run = read_run(folder)
+    if run is None:
         msg = f"{folder / 'rounds.csv'} has no round"
         raise DataError(msg)
-    found = name or str(summary["method"])
-    reference = int(summary["reference_bytes"]) // (1 if counted == "both" else 2)
-    return Curve(found, metric, scores, sent, reference, counted)
+    uplink = run.columns["uplink_bytes"].cumsum()
+    sent = tuple(map(int, run.sent if counted == "both" else uplink))
+    reference = int(run.summary["reference_bytes"]) // (1 if counted == "both" else 2)
+    scores = tuple(map(float, run.scores))
+    return Curve(name or run.method, run.metric, scores, sent, reference, counted)
 
 
 def comparison(
@@ -136,43 +134,35 @@ def _paid(curve: Curve, budget_bytes: int) -> str:
 
 def draw(curves: Sequence[Curve], path: Path, target: float | None = None) -> None:
     """Write a picture: the metric by round, and by bytes on a logarithmic axis."""
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(11, max(4.2, 0.24 * len(curves))), layout="constrained")
-    FigureCanvasAgg(figure)
-    by_round, by_bytes = figure.subplots(1, 2, sharey=True)
-    for at, curve in enumerate(curves):
-        colour = colormaps["tab10" if len(curves) <= 10 else "tab20"](at % 20)
-        style = {"color": colour, "linestyle": "-" if at < 20 else "--"}
-        by_round.plot(curve.scores, label=curve.name, **style)
-        points = [(n, s) for n, s in zip(curve.sent, curve.scores, strict=True) if n > 0]
-        by_bytes.plot([n for n, _ in points], [s for _, s in points], **style)
-    by_bytes.set_xscale("log")
-    by_bytes.xaxis.set_major_formatter(lambda value, _: _power(value))
-    by_round.xaxis.set_major_locator(MaxNLocator(integer=True))
-    by_round.set(xlabel="round", ylabel=curves[0].metric, xlim=(0, None))
-    by_bytes.set(xlabel="sent, both ways" if curves[0].counted == "both" else "sent up")
-    for axes in (by_round, by_bytes):
-        axes.grid(visible=True, alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+    names = [curve.name for curve in curves]
+    lines = [
+        Line(number, curve.name, curve.name, look, Series(*_points(curve)))
+        for number, (curve, look) in enumerate(zip(curves, looks(names), strict=True))
+    ]
+    there = [(line, np.array(c.sent) > 0) for line, c in zip(lines, curves, strict=True)]
+    sent = [
+        line._replace(series=replace(line.series.where(some), x=np.array(curve.sent)[some]))
+        for (line, some), curve in zip(there, curves, strict=True)
+        if some.any()
+    ]
+    between = 0.3 if legend_of(lines)[0] else room(lines)
+    with styled():
+        figure, (by_round, by_bytes) = beside(tall(lines), (between, room(lines)), 4.2)
+        draw_lines(by_round, lines)
+        draw_lines(by_bytes, sent)
+        by_round.set(xlabel="round", ylabel=curves[0].metric)
+        by_bytes.set(xlabel="sent, both ways" if curves[0].counted == "both" else "sent up")
+        count_rounds(by_round, lines)
+        if sent:
+            log_axis(by_bytes, "x", power)
         if target is not None:
-            axes.axhline(target, color="black", linewidth=0.8, linestyle=":")
-    figure.legend(loc="outside right center", frameon=False)
-    figure.savefig(path, dpi=120)
+            for axes in (by_round, by_bytes):
+                mark_target(axes, target)
+        name_lines(figure, [by_round, by_bytes], [lines, sent])
+    save_bytes(as_png(figure), path)
 
 
-def _power(count: float) -> str:
-    """Return a power of ten of bytes in few letters.
-
-    Examples
-    --------
-    >>> _power(1e3), _power(1e5), _power(1e9)
-    ('1 kB', '100 kB', '1 GB')
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:g} {unit}"
-    return f"{count:g} B"
+def _points(curve: Curve) -> tuple[Array, Array, Array, Array]:
+    """Return the numbers of rounds, and the metric as a line whose band has no height."""
+    scores = np.array(curve.scores)
+    return np.arange(len(scores), dtype=float), scores, scores, scores

@@ -40,6 +40,12 @@ RATE_COLUMNS = (
     "uplink_bits_per_weight",
     "downlink_bits_per_weight",
 )
+PART_COLUMNS = (
+    "uplink_header_bytes",
+    "downlink_header_bytes",
+    "uplink_side_bytes",
+    "training_keyframe_bytes",
+)
 _AFTER_METRICS = (
     *BYTE_COLUMNS,
     "clients",
@@ -50,6 +56,7 @@ _AFTER_METRICS = (
     "wall_seconds",
     "network_seconds",
     *RATE_COLUMNS,
+    *PART_COLUMNS,
 )
 
 
@@ -133,7 +140,8 @@ class RunFolder:
         rates = _rates(result)
         for name, value in rates.items():
             self._rates[name].append(value)
-        row = {**result.reports, **result.metrics, **round_bytes(result.entries), **rates}
+        found = {**round_bytes(result.entries), **part_bytes(result.entries)}
+        row = {**result.reports, **result.metrics, **found, **rates}
         values = [row.get(name, "") for name in self._columns]
         values += [row.get(name, getattr(result, name, "")) for name in _AFTER_METRICS]
         self._write("rounds.csv", (result.round, *values))
@@ -261,6 +269,22 @@ def round_bytes(entries: list[Entry]) -> dict[str, int]:
     keyframes = total(entries, lambda e: e.kind == "keyframe")
     side = total(entries, lambda e: e.purpose == "side")
     return dict(zip(BYTE_COLUMNS, (up, down, evaluation, keyframes, side), strict=True))
+
+
+def part_bytes(entries: list[Entry]) -> dict[str, int]:
+    """Return what a round's training bytes consist of beside what codecs wrote.
+
+    Headers are those of packets that are no keyframes and were read; keyframes count as a whole.
+    """
+    train = [entry for entry in entries if entry.purpose == "train"]
+    rest = [e for e in train if e.kind != "keyframe" and (e.payload_bytes or e.kind == "held")]
+    up, down = (
+        sum(e.packet_bytes - e.payload_bytes for e in rest if e.direction == direction)
+        for direction in ("uplink", "downlink")
+    )
+    side = total(entries, lambda e: e.purpose == "side" and e.direction == "uplink")
+    keyframes = total(train, lambda e: e.kind == "keyframe")
+    return dict(zip(PART_COLUMNS, (up, down, side, keyframes), strict=True))
 
 
 def zeros(tensors: Tensors, weights: Iterable[str]) -> dict[str, Any]:

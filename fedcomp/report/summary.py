@@ -67,11 +67,6 @@ def is_finished(folder: Path, rounds: int) -> bool:
     return bool(summary["status"] == "finished" and summary["rounds"] == rounds)
 
 
-def find_runs(folder: Path) -> list[Path]:
-    """Return the run folders at or below a folder, in alphabetical order."""
-    return sorted(path.parent for path in folder.rglob("summary.json"))
-
-
 def metric_of(summary: dict[str, Any]) -> tuple[str, float]:
     """Return the name and the final value of the metric a run is compared by."""
     key = next(name for name in summary if name.startswith("final_"))

@@ -14,7 +14,7 @@ from scripts.benchmarks.rows import Row, table
 
 BENCHMARKS = (
     *("foundation", "coding", "link", "data"),
-    *("fsfl", "codecs", "clusters", "ecq", "relevance"),
+    *("fsfl", "codecs", "clusters", "ecq", "relevance", "report"),
 )
 """Modules of this package with a function `rows`."""
 

@@ -20,8 +20,9 @@ from fedcomp.config import as_yaml, compose_config, stored_group
 from fedcomp.errors import DataError
 from fedcomp.report import inference, sparse_layers
 from fedcomp.report.cli import main
+from fedcomp.report.runs import find_folders
 from fedcomp.report.sparse_layers import SparseConv2d, SparseLinear, csr_bytes, with_twins
-from fedcomp.report.summary import closing, find_runs
+from fedcomp.report.summary import closing
 from tests.common import QUICK, read_summary, run_inline
 
 BRIEF = (*QUICK[:-2], "model=small_cnn", "rounds=1", "clients=2")
@@ -82,7 +83,7 @@ def change_summary(folder: Path, **changes: Any) -> None:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *folders: Path) -> str:
-    main([str(folder) for folder in folders])
+    main(["--runs", *map(str, folders)])
     return capsys.readouterr().out
 
 
@@ -290,7 +291,7 @@ def test_the_command_says_in_a_line_why_there_is_no_table(
     for copy in "abc":
         copytree(run, tmp_path / copy)
     assert "4 of 4 models are sparse" in shown(capsys, tmp_path)
-    for other in find_runs(tmp_path):
+    for other in find_folders(tmp_path):
         change_summary(other, model_sparsity=0.49)
     assert len(shown(capsys, tmp_path).splitlines()) == 5
     assert len(shown(capsys, run).splitlines()) == 2

@@ -13,7 +13,8 @@ from fedcomp.config import compose_config
 from fedcomp.errors import DataError
 from fedcomp.report.cli import main
 from fedcomp.report.progress import Progress
-from fedcomp.report.summary import closing, find_runs, read_summary
+from fedcomp.report.runs import find_folders
+from fedcomp.report.summary import closing, read_summary
 from fedcomp.settings import parse
 from tests.common import QUICK, read_csv, run_inline
 
@@ -69,7 +70,7 @@ def test_the_closing_table_names_all_figures(tmp_path: Path) -> None:
     for word in ("sparsity", "uplink", "downlink", "evaluation", "time", "folder"):
         assert word in text
     assert "failures" not in text
-    assert find_runs(tmp_path) == [run]
+    assert find_folders(tmp_path) == [run]
 
 
 @pytest.mark.parametrize("content", ["{}", "[1]", '{"final_accuracy": 0.5}', "not json"])
@@ -113,7 +114,7 @@ def test_clustered_models_are_told_by_their_size_in_a_file(
     out.print(closing(plain))
     assert "in a file" not in shown(out)
     assert "authors" not in shown(out)
-    main([str(run), str(plain)])
+    main([str(run), str(plain), "--runs"])
     table = capsys.readouterr().out.splitlines()
     assert "model" in table[0].split()
     assert f"{less:.2f} ×" in table[1]

@@ -1,0 +1,217 @@
+"""The pictures of a report, each a function that returns a figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fedcomp.report.axes import count_rounds, log_axis, mark_target, power
+from fedcomp.report.bars import split, to_target
+from fedcomp.report.drawing import panels, styled
+from fedcomp.report.lines import Line, draw_lines, name_lines, room, tall
+from fedcomp.report.palette import looks
+from fedcomp.report.runs import BITS
+from fedcomp.report.series import POINTS, series, thinned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from matplotlib.figure import Figure
+
+    from fedcomp.report.groups import Group
+    from fedcomp.report.runs import Run
+    from fedcomp.tensors import Array
+
+_MANY = 40
+_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+class Picture(NamedTuple):
+    """A figure, the name of its files, what it is called, and what is to be known of it."""
+
+    name: str
+    title: str
+    text: str
+    figure: Figure
+
+
+def draw(groups: Sequence[Group], targets: Sequence[float]) -> Iterator[Picture]:
+    """Yield the pictures for which there are figures."""
+    span = " Bands span the seeds." if any(len(group.runs) > 1 for group in groups) else ""
+    metric = _metric(groups)
+    yield Picture(
+        "by_round",
+        f"{metric} by round",
+        f"On the test set, of the model that clients hold.{span}",
+        by_round(groups, targets),
+    )
+    if not any(run.sent[-1] for group in groups for run in group.runs):
+        return
+    evaluation = any(_evaluates(run) for group in groups for run in group.runs)
+    those = ", those for evaluation included" if evaluation else ""
+    yield Picture(
+        "by_bytes",
+        f"{metric} by what was sent",
+        f"All packets up to the end of the round, both ways{those}.",
+        by_bytes(groups, targets),
+    )
+    if (timed := by_time(groups, targets)) is not None:
+        yield Picture("by_time", f"{metric} by simulated time", "On the simulated network.", timed)
+    if targets and (reached := to_target(groups, targets)) is not None:
+        text = "All packets both ways up to the first round at the target; mean of the runs there."
+        yield Picture("to_target", "bytes to the target", text, reached)
+    yield Picture(
+        "round_bytes",
+        "bytes of each round",
+        "For training, all clients together; evaluation is apart.",
+        round_bytes(groups),
+    )
+    if (parts := split(groups)) is not None:
+        yield Picture("split", "what the bytes are", "Mean of all rounds after the start.", parts)
+    if (bits := bits_per_weight(groups)) is not None:
+        text = "Payload of a packet over all weights of the model."
+        yield Picture("bits", "bits for each weight", text, bits)
+
+
+def by_round(groups: Sequence[Group], targets: Sequence[float] = ()) -> Figure:
+    """Draw the metric after each round."""
+    lines = _lines(groups, _numbers, lambda run: run.scores)
+    return _metric_lines(lines, _metric(groups), "round", targets)
+
+
+def by_bytes(groups: Sequence[Group], targets: Sequence[float] = ()) -> Figure:
+    """Draw the metric against all bytes sent, on a logarithmic axis."""
+    every = _lines(groups, lambda run: run.sent, lambda run: run.scores)
+    there = [(line, line.series.x > 0) for line in every]
+    lines = [line._replace(series=line.series.where(sent)) for line, sent in there if sent.any()]
+    evaluation = any(_evaluates(run) for group in groups for run in group.runs)
+    title = f"sent, both ways{' with evaluation' if evaluation else ''}"
+    return _metric_lines(lines, _metric(groups), title, targets, log=True)
+
+
+def by_time(groups: Sequence[Group], targets: Sequence[float] = ()) -> Figure | None:
+    """Draw the metric against seconds on the simulated network, None where no run had one."""
+    timed = [group for group in groups if any(run.seconds is not None for run in group.runs)]
+    if not timed:
+        return None
+    lines = _lines(timed, _seconds, lambda run: None if run.seconds is None else run.scores)
+    return _metric_lines(lines, _metric(groups), "simulated time", targets, time=True)
+
+
+def round_bytes(groups: Sequence[Group]) -> Figure:
+    """Draw the bytes of each round, a panel for each direction."""
+    return _both(groups, ("uplink_bytes", "downlink_bytes"), "bytes a round", power)
+
+
+def bits_per_weight(groups: Sequence[Group]) -> Figure | None:
+    """Draw the bits that each weight takes in a packet, a panel for each direction."""
+    every = [run for group in groups for run in group.runs]
+    if not any(
+        np.isfinite(run.columns[n]).any() for run in every for n in BITS if n in run.columns
+    ):
+        return None
+    return _both(groups, BITS, "bits a weight", "{:g}".format)
+
+
+def _both(
+    groups: Sequence[Group], names: Sequence[str], unit: str, text: Callable[[float], str]
+) -> Figure:
+    """Draw a quantity of each round on logarithmic axes, the uplink above the downlink."""
+    drawn = [_lines(groups, _numbers, _positive(name)) for name in names]
+    longest = max(drawn, key=len)
+    with styled():
+        height = 0.6 * tall(longest)
+        figure, every = panels(2, height, room(longest))
+        for axes, lines, title in zip(every, drawn, ("uplink", "downlink"), strict=True):
+            draw_lines(axes, lines, log=True)
+            axes.set_title(f"{title}, {unit}")
+            log_axis(axes, "y", text)
+            count_rounds(axes, lines)
+        every[-1].set_xlabel("round")
+        name_lines(figure, every, drawn)
+    return figure
+
+
+def _metric_lines(
+    lines: list[Line],
+    metric: str,
+    title: str,
+    targets: Sequence[float],
+    *,
+    log: bool = False,
+    time: bool = False,
+) -> Figure:
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    with styled():
+        figure, (axes,) = panels(1, tall(lines), room(lines))
+        draw_lines(axes, lines)
+        axes.set(xlabel=title, ylabel=metric)
+        if log:
+            log_axis(axes, "x", power)
+        elif time:
+            longest = max(line.series.x[-1] for line in lines)
+            size, unit = next(unit for unit in _UNITS if longest >= 2 * unit[0] or unit[0] == 1)
+            axes.xaxis.set_major_locator(MultipleLocator(_step(longest / size) * size))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / size:g}"))
+            axes.set(xlim=(0, longest), xlabel=f"{title} ({unit})")
+        else:
+            count_rounds(axes, lines)
+        for target in targets:
+            mark_target(axes, target)
+        name_lines(figure, [axes], [lines])
+    return figure
+
+
+def _lines(
+    groups: Sequence[Group], x: Callable[[Run], Array], y: Callable[[Run], Array | None]
+) -> list[Line]:
+    """Return a line for each group that has something to draw; looks hang on all groups."""
+    found = []
+    drawn = looks(group.method for group in groups)
+    points = POINTS if len(groups) <= _MANY else POINTS // 2
+    for number, (group, look) in enumerate(zip(groups, drawn, strict=True)):
+        made = series(group.runs, x, y)
+        if made is not None:
+            label = group.label if group.is_finished else f"{group.label} …"
+            found.append(Line(number, label, group.method, look, thinned(made, points)))
+    return found
+
+
+def _numbers(run: Run) -> Array:
+    return np.arange(len(run.scores), dtype=float)
+
+
+def _seconds(run: Run) -> Array:
+    return _numbers(run) if run.seconds is None else run.seconds
+
+
+def _positive(name: str) -> Callable[[Run], Array | None]:
+    """Return what reads a column for a logarithmic axis."""
+
+    def read(run: Run) -> Array | None:
+        found = run.columns.get(name)
+        return None if found is None else np.where(found > 0, found, np.nan)
+
+    return read
+
+
+def _metric(groups: Sequence[Group]) -> str:
+    return ", ".join(dict.fromkeys(group.runs[0].metric for group in groups))
+
+
+def _evaluates(run: Run) -> bool:
+    return bool(run.columns["evaluation_bytes"].any())
+
+
+def _step(span: float) -> float:
+    """Return a round distance between some six ticks.
+
+    Examples
+    --------
+    >>> _step(184), _step(3.1), _step(59)
+    (50.0, 0.5, 10.0)
+    """
+    size = 10.0 ** np.floor(np.log10(max(span, 1e-9) / 5))
+    return float(size * next(n for n in (1, 2, 5, 10) if n * size * 7 >= span))
