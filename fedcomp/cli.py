@@ -37,8 +37,9 @@ fedcomp {version} – federated learning with every byte compressed, both ways, 
 
   fedcomp [KEY=VALUE …]         run; results go to outputs/<day>/<time>-<method>-<dataset>/
   fedcomp -m KEY=V1,V2 … [KEY=VALUE …]
-                                a sweep: a run for every combination, one after the other, each in
-                                a folder below outputs/sweeps/; what has finished is not run again
+                                a sweep: a run for every combination, each in a folder below
+                                outputs/sweeps/; what has finished is not run again;
+                                sweep.parallel=N of them at a time, sweep=methods for all methods
   fedcomp resume=FOLDER         go on with a run where it was cut off, however that happened
   fedcomp --cfg [KEY=VALUE …]   print the composed configuration and stop
   fedcomp-report FOLDER …       compare finished and unfinished runs
@@ -51,6 +52,7 @@ Examples:
   fedcomp clients=20 partition=dirichlet partition.alpha=0.1 strategy=fedadam
   fedcomp codec@uplink=cast uplink.dtype=bf16 model=mlp train.lr=0.1
   fedcomp -m codec@uplink=qsgd,sign 'seed=range(1,4)' engine=inline
+  fedcomp -m sweep=methods_seeds dataset=digits engine=inline sweep.parallel=2
 """
 
 
@@ -90,6 +92,7 @@ def _dispatch(arguments: list[str]) -> int:
     from fedcomp import resume
     from fedcomp.config import as_yaml, compose_config, group_choices, run_hydra, split_sweep
     from fedcomp.report.summary import closing, is_finished
+    from fedcomp.sweep.plan import is_own
 
     flags = [word for word in arguments if word.startswith("-")]
     overrides = [word for word in arguments if not word.startswith("-")]
@@ -110,12 +113,14 @@ def _dispatch(arguments: list[str]) -> int:
     _check_packages()
     given, words = resume.split(overrides)
     if several:
-        from fedcomp.sweep import sweep
+        from fedcomp.sweep.run import sweep
 
         if given:
             msg = f"resume={given}: a sweep goes on by itself when it is given again; leave it out"
             raise ConfigError(msg)
         return EXIT_FAILED if sweep(words) else 0
+    if own := [word for word in words if is_own(word) and "--cfg" not in flags]:
+        raise ConfigError(f"{word}: is for a sweep of many runs; add -m" for word in own)
     start, folder = resume.Start(secrets.token_hex(8)), Path(given) if given else None
     lasting = words
     if folder is not None:
@@ -139,7 +144,8 @@ def _dispatch(arguments: list[str]) -> int:
     _set_environment()
     from fedcomp.engines.logs import logging_to
 
-    with logging_to(None, verbose=False), _decoding_shown():
+    # What is decoded: the first time that takes long.
+    with logging_to(None, verbose=False), _shown("fedcomp.data.store", logging.INFO):
         setup = prepare(config)
     outcome: list[int] = []
 
@@ -171,9 +177,10 @@ def _check_folder(folder: str | None) -> None:
 
 
 @contextmanager
-def _decoding_shown() -> Iterator[None]:
-    """Say on the terminal what is decoded: the first time that takes long."""
-    logger, handler = logging.getLogger("fedcomp.data.store"), logging.StreamHandler()
+def _shown(name: str, level: int) -> Iterator[None]:
+    """Show the messages of a module on the terminal, too."""
+    logger, handler = logging.getLogger(name), logging.StreamHandler()
+    handler.setLevel(level)
     handler.setFormatter(logging.Formatter("fedcomp: %(message)s"))
     logger.addHandler(handler)
     try:
@@ -236,7 +243,9 @@ def _run(start: Start, place: Path, shown: Path, setup: Setup) -> int:
         for line in skipped:
             log.warning("left out: %s", line)
         try:
-            with Progress(setup.settings, console) as progress:
+            # The handler comes second: it takes the stream that does not disturb a live line.
+            trackers = _shown("fedcomp.report.trackers", logging.WARNING)
+            with Progress(setup.settings, console) as progress, trackers:
                 engine = setup.settings.engine
                 hooks = Hooks([progress, Begun(start, place)])
                 job = Job(start.config, start.run_id, str(place), start.server_folder, start.began)

@@ -55,14 +55,8 @@ def compose_config(overrides: list[str], folder: Path | None = None) -> dict[str
     folder
         Where the configuration lies; by default the shipped one.
     """
-    with initialize_config_dir(str(folder or config_dir()), version_base="1.3"):
-        parsed, problems = _parse(overrides, sweep=False)
-        groups = _groups(folder or config_dir(), parsed)
-        chosen, values, failed = _sort(parsed, groups, problems)
-        base = _compose(chosen, problems)
-        good = [o for o in values if _may_stand(o, base, groups, failed, problems)]
-        config = _compose([*chosen, *good], problems) if good else base
-        plain = _resolve(config, base, problems)
+    problems: list[str] = []
+    plain, base = _composed(overrides, folder or config_dir(), problems)
     _check_strategy(plain, _container(base), problems)
     try:
         parse(plain)
@@ -71,6 +65,26 @@ def compose_config(overrides: list[str], folder: Path | None = None) -> dict[str
     if problems:
         raise ConfigError(problems)
     return plain
+
+
+def compose_group(name: str, overrides: list[str], problems: list[str]) -> dict[str, Any]:
+    """Return the values of one group, unchecked; what is wrong is added and left out."""
+    return dict(_composed(overrides, config_dir(), problems)[0][name])
+
+
+def _composed(
+    overrides: list[str], folder: Path, problems: list[str]
+) -> tuple[dict[str, Any], DictConfig]:
+    """Return the plain values, and the configuration without the overrides of single values."""
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        parsed, found = _parse(overrides, sweep=False)
+        problems += found
+        groups = _groups(folder, parsed)
+        chosen, values, failed = _sort(parsed, groups, problems)
+        base = _compose(chosen, problems)
+        good = [o for o in values if _may_stand(o, base, groups, failed, problems)]
+        config = _compose([*chosen, *good], problems) if good else base
+        return _resolve(config, base, problems), base
 
 
 def compose_file(name: str, overrides: list[str], problems: list[str]) -> dict[str, Any]:

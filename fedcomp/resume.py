@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from fedcomp.tensors import Tensors
 
 _KEY = "resume="
-_ALWAYS = ("resume", "resume_allow", "hydra.run.dir")
+_ALWAYS = ("resume", "resume_allow", "hydra.run.dir", "sweep", "tracker")
+"""What changes nothing of a run's results."""
 
 
 @dataclass(frozen=True)

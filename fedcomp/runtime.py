@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from fedcomp.report.observer import Observer
     from fedcomp.settings import Job
     from fedcomp.setup import Setup
+
+CORES = "FEDCOMP_CORES"
+"""The variable by which a sweep gives each of several runs its share of the cores."""
 
 _MMAP_THRESHOLD = -3
 """What `mallopt` calls the size from which memory is taken from the system by itself."""
@@ -94,8 +98,10 @@ class EngineSettings(ABC):
 
 
 def cpu_count() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use, `$FEDCOMP_CORES` of them at most."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    most = os.environ.get(CORES, "")
+    return max(min(here or 1, int(most) if most.isdecimal() else sys.maxsize), 1)
 
 
 def limit_threads(count: int) -> None:

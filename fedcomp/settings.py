@@ -25,7 +25,9 @@ from fedcomp.methods import RECIPES, SERVER_STEPS, Recipe, StepSettings
 from fedcomp.models import MODELS, ModelSettings
 from fedcomp.network import Network
 from fedcomp.registry import Registry
+from fedcomp.report.trackers import TRACKERS, TrackerSettings
 from fedcomp.runtime import EngineSettings
+from fedcomp.sweep.settings import SweepSettings
 from fedcomp.training.settings import TrainSettings
 
 T = TypeVar("T")
@@ -46,6 +48,7 @@ _PLAIN_GROUPS = {
     "strategy": "_target_",
     "link": "",
     "network": "name",
+    "sweep": "",
 }
 """The groups that are no components, and a key that must be there."""
 
@@ -58,6 +61,7 @@ GROUPS: dict[str, Registry[Any]] = {
     "uplink": CODECS,
     "downlink": CODECS,
     "engine": ENGINES,
+    "tracker": TRACKERS,
 }
 """Top-level keys whose value is a component with a `name` and settings of its own."""
 
@@ -106,8 +110,10 @@ class Settings(General):
     uplink: Codec
     downlink: Codec
     engine: EngineSettings
+    tracker: TrackerSettings
     link: LinkSettings
     network: Network
+    sweep: SweepSettings
 
     @property
     def clients_per_round(self) -> int:
@@ -121,6 +127,7 @@ _PLAIN: dict[str, type[Any]] = {
     "train": TrainSettings,
     "link": LinkSettings,
     "network": Network,
+    "sweep": SweepSettings,
 }
 
 

@@ -198,6 +198,7 @@ class Setup:
         from fedcomp.training.loop import output_shape, pick_device
         from fedcomp.training.tasks import TASKS
 
+        self.settings.tracker.check()
         pick_device(self.settings.train.device)
         data, model = self.dataset, self.settings.model
         if parts:

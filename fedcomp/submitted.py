@@ -82,6 +82,8 @@ def _taken(word: str) -> str:
     key = word.partition("=")[0].lstrip("+~")
     if key in ("resume", "resume_allow"):
         return "runs of flwr run cannot be resumed; those of fedcomp engine=superlink can"
+    if key.partition(".")[0] == "sweep":
+        return "flwr run runs one job; fedcomp -m runs a sweep"
     if key == "engine" or key.startswith(("hydra.", "hydra/", "-")):
         return (
             "overrides of flwr run are keys and groups; the engine and the run folder are not"

@@ -17,6 +17,7 @@ from fedcomp.report.relevance import RelevancePicture
 from fedcomp.report.run_picture import CurvesPicture
 from fedcomp.report.runfolder import RunFolder
 from fedcomp.report.scales import ScalesPicture
+from fedcomp.report.trackers.tracked import Tracked
 from fedcomp.runtime import Hooks
 from fedcomp.setup import Setup
 from fedcomp.submitted import read
@@ -124,7 +125,7 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         step=step,
         settings=settings,
         evaluate=measure,
-        observers=[*pictures, table, curves, *hooks.observers],
+        observers=[*pictures, table, curves, Tracked(job, hooks.stop), *hooks.observers],
         checkpoints=checkpoints,
     ).start(TASKS[task].metric, Trained.from_json(saved) if saved else None)
 

@@ -106,6 +106,8 @@ def test_the_demanded_command_works_and_its_keys_are_the_contract(tmp_path: Path
         (("engine.cpus_per_client=4096",), "lower it"),
         (("--verbose",), "--verbose: there is no such flag; see fedcomp --help"),
         (("seed=1,2",), "seed=1,2: names several values; a run takes one, fedcomp -m all"),
+        (("sweep=methods",), "sweep=methods: is for a sweep of many runs; add -m"),
+        (("sweep.parallel=2",), "sweep.parallel=2: is for a sweep of many runs; add -m"),
         (("-m", "seed=1,x"), "seed=x: Input should be a valid integer"),
         (("-m", "--cfg", "seed=1"), "--cfg -m: a sweep has many configurations; leave one out"),
     ],

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fedcomp.errors import DataError
+from fedcomp.runtime import cpu_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,6 +92,6 @@ def fill(
 def _in_threads(items: Sequence[T], work: Callable[[T], Any]) -> list[Any]:
     """Return the results in order; decoders let go of the interpreter, so threads do for them."""
     starts = range(0, len(items), _BATCH)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         batches = pool.map(lambda start: [work(i) for i in items[start : start + _BATCH]], starts)
         return [result for batch in batches for result in batch]

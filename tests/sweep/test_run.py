@@ -1,8 +1,7 @@
-"""Sweeps: which jobs they are, where they go, and that one of them never costs another."""
+"""Running a sweep: one job never costs another, and all can go on."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,134 +13,12 @@ from threading import Thread
 import pytest
 from filelock import FileLock
 
-from fedcomp import sweep as module
-from fedcomp.errors import ConfigError
 from fedcomp.report.summary import read_summary
-from fedcomp.sweep import Job, plan, sweep
+from fedcomp.sweep import child, run
+from fedcomp.sweep.plan import plan
+from fedcomp.sweep.run import sweep
 from tests.common import QUICK, interrupt
-
-STUB = """
-import json, os, pathlib, signal, sys, time
-*words, folder = sys.argv[1:]
-if folder.startswith("resume="):
-    words = ["resumed"]
-folder = pathlib.Path(folder.partition("=")[2].strip("'"))
-if "seed=3" in words:
-    sys.exit(1)
-if "seed=4" in words:
-    os.kill(os.getpid(), signal.SIGKILL)
-folder.mkdir(parents=True, exist_ok=True)
-with open("started", "a") as file:
-    print(*words, file=file)
-try:
-    time.sleep(30 if "seed=9" in words else 0)
-except KeyboardInterrupt:
-    (folder / "interrupted").touch()
-    sys.exit(130)
-(folder / "summary.json").write_text(os.environ["SUMMARY"])
-"""
-
-
-@pytest.fixture
-def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let jobs be a child that writes a summary; return the folder of the sweep."""
-    summary = {
-        **dict.fromkeys(("method", "dataset", "model"), "some"),
-        **dict.fromkeys(("uplink_bytes", "downlink_bytes", "evaluation_bytes"), 1),
-        **dict.fromkeys(("reference_bytes", "compression_ratio", "rounds", "failures"), 1),
-        "status": "finished",
-        "wall_seconds": 1.0,
-        "final_accuracy": 0.5,
-    }
-    (tmp_path / "stub.py").write_text(STUB)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SUMMARY", json.dumps(summary))
-    monkeypatch.setattr(module, "_command", lambda: [sys.executable, "stub.py"])
-    return tmp_path / "outputs" / "sweeps"
-
-
-def started(folder: Path) -> list[str]:
-    return (folder / "started").read_text().splitlines()
-
-
-def test_a_sweep_is_every_combination_once() -> None:
-    parent, jobs = plan(["codec@uplink=qsgd,sign,qsgd", "rounds=3", "seed=range(1,3)"])
-    assert parent == Path("outputs/sweeps")
-    assert [job.words for job in jobs] == [
-        ("codec@uplink=qsgd", "rounds=3", "seed=1"),
-        ("codec@uplink=qsgd", "rounds=3", "seed=2"),
-        ("codec@uplink=sign", "rounds=3", "seed=1"),
-        ("codec@uplink=sign", "rounds=3", "seed=2"),
-    ]
-    assert [job.label for job in jobs[:2]] == [
-        "codec@uplink=qsgd seed=1", "codec@uplink=qsgd seed=2",
-    ]  # fmt: skip
-    assert [job.label for job in plan([])[1]] == ["defaults"]
-    assert [job.label for job in plan(["seed=2"])[1]] == ["seed=2"]
-    assert [job.label for job in plan(["seed=2,2", "rounds=1,2"])[1]] == ["rounds=1", "rounds=2"]
-
-
-@pytest.mark.parametrize("word", ["seed=range(1,1000000000)", "seed=range(1,200)"])
-def test_too_many_runs_are_a_slip_of_the_hand(word: str) -> None:
-    with pytest.raises(ConfigError, match="more than 10000 runs"):
-        plan([word, "rounds=range(1,200)"])
-
-
-def test_a_job_is_known_by_its_overrides_alone(tmp_path: Path) -> None:
-    one, two = plan(["seed=1,2", "rounds=3"])[1]
-    parent, (again, other) = plan(["rounds=3,4", f"hydra.run.dir={tmp_path}", "seed=2"])
-    assert parent == tmp_path
-    assert two.key == again.key
-    assert len({one.key, two.key, other.key}) == 3
-    assert again.folder(parent) == tmp_path / f"rounds-3-{two.key}"
-    two.folder(parent).mkdir()
-    assert again.folder(parent) == two.folder(parent) == tmp_path / f"seed-2-{two.key}"
-    assert other.folder(parent) == tmp_path / f"rounds-4-{other.key}"
-
-
-def test_the_name_of_a_job_in_another_release_stays() -> None:
-    assert Job(("rounds=3", "+strategy.x=1", "codec@uplink=qsgd")).key == "a02e3bd07d55"
-
-
-def test_names_of_folders_are_short_and_need_no_quotes() -> None:
-    words = ("model.hidden=[8,16]", "+strategy.x='a b'", "codec@uplink=qsgd")
-    names = "model.hidden-8-16_strategy.x-a-b_uplink-qsgd-"
-    assert Job((), words).folder(Path("p")).name.startswith(names)
-    long = Job(tuple(f"hydra.searchpath=[file:///{'x' * 300}]" for _ in range(3)))
-    assert len(long.folder(Path("p")).name) < 80
-
-
-def test_all_that_is_wrong_in_any_job_is_named_once() -> None:
-    with pytest.raises(ConfigError) as error:
-        plan(
-            [
-                *("codec@uplink=qsgd,sgin,sign", "uplink.s=3", "clients=many", "x"),
-                *("rounds=interval(1,2)", "fraction=0.5,2", "fraction=1", "verbose=range(2,1)"),
-                "hydra.run.dir=a,b",
-            ]
-        )
-    found = error.value.problems
-    for start, end in (
-        ("x: is not of the form key=value", ")"),
-        ("rounds=interval(1,2): has countless values", "or a range(…)"),
-        ("verbose=range(2,1): names no value", ""),
-        ("fraction=0.5,2: fraction is given 2 times", ""),
-        ("hydra.run.dir=a,b: has to name one folder, for all jobs", ""),
-        ("codec@uplink=sgin: there is no such option; did you mean sign?", "uniform"),
-        ("uplink.s=3: there is no key uplink.s", " (with codec@uplink=sign)"),
-        ("clients=many: Input should be a valid integer", "integer"),
-    ):
-        (text,) = (text for text in found if text.startswith(start))
-        assert text.endswith(end)
-    assert len(found) == 8
-
-
-def test_a_problem_of_some_jobs_says_of_which() -> None:
-    jobs = [Job((), (f"a={a}", f"b={b}")) for a in (1, 2) for b in (1, 2)]
-    assert module._where("c: no", jobs[:2], 4) == " (with a=1)"
-    assert module._where("c: no", jobs[3:], 4) == " (with a=2 b=2)"
-    assert module._where("c: no", jobs[:3], 4) == " (with a=1 b=1, and in other jobs)"
-    assert module._where("c: no", jobs, 4) == module._where("a=1: no", jobs[:2], 4) == ""
+from tests.sweep.conftest import started
 
 
 def test_a_failing_job_stops_nothing_and_is_named(
@@ -184,7 +61,7 @@ def test_only_what_has_not_finished_is_run_again(
 def test_a_job_that_was_cut_off_goes_on(
     stub: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    one, two = plan(["seed=1,2"])[1]
+    one, two = plan(["seed=1,2"]).jobs
     for job in (one, two):
         (job.folder(stub) / "checkpoint").mkdir(parents=True)
     (two.folder(stub) / "checkpoint" / "job.json").touch()
@@ -197,7 +74,7 @@ def test_a_job_that_was_cut_off_goes_on(
 def test_a_folder_that_cannot_be_made_is_the_jobs_failure(
     stub: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    one, _ = plan(["seed=1,2"])[1]
+    one, _ = plan(["seed=1,2"]).jobs
     stub.mkdir(parents=True)
     one.folder(stub).touch()
     assert sweep(["seed=1,2"]) == 1
@@ -210,15 +87,15 @@ def test_the_current_folder_shadows_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert module._command() == [sys.executable, "-P", "-m", "fedcomp"]
-    monkeypatch.chdir(Path(module.__file__).parents[1])
-    assert module._command() == [sys.executable, "-m", "fedcomp"]
+    assert run._command() == [sys.executable, "-P", "-m", "fedcomp"]
+    monkeypatch.chdir(Path(run.__file__).parents[2])
+    assert run._command() == [sys.executable, "-m", "fedcomp"]
 
 
 def test_a_job_that_another_sweep_runs_is_waited_for(
     stub: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ((job,),) = (plan(["seed=1"])[1],)
+    ((job,),) = (plan(["seed=1"]).jobs,)
     stub.mkdir(parents=True)
     failed: list[int] = []
     with FileLock(stub / f".{job.key}.lock"):
@@ -240,7 +117,7 @@ def test_a_job_that_another_sweep_runs_is_waited_for(
 def test_an_interrupt_of_the_sweep_alone_reaches_its_run(
     stub: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_STOP_SECONDS", 0.5)
+    monkeypatch.setattr(child, "STOP_SECONDS", 0.5)
 
     def interrupt() -> None:
         while not (tmp_path / "started").exists() or len(started(tmp_path)) < 2:
