@@ -75,8 +75,8 @@ class CompressionMod:
         key = _blob_key(message.content)
         if key is None:
             return call_next(message, context)
-        began = time.perf_counter()
         link = self._link(context)
+        began = time.perf_counter()
         record = message.content.config_records[keys.FIELDS]
         check_site(record, link.site)
         fields, number = downlink_fields(record)

@@ -51,7 +51,8 @@ class Network:
     server_mbps
         The server's bandwidth each way, shared by all; without, it is no limit.
     compute
-        Seconds of a client's training and coding: as they were measured, or so many a round.
+        Seconds of a client's training and coding: as they were measured, or so many a round, and
+        none for evaluation.
     compute_factor
         On those seconds, of the median client.
     compute_spread
@@ -83,6 +84,11 @@ class Network:
     def is_simulated(self) -> bool:
         """Whether there is a network."""
         return self.name != "none"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether seconds of work that were measured count."""
+        return self.is_simulated and self.compute == "measured"
 
 
 @dataclass(frozen=True)
@@ -178,11 +184,11 @@ def arrivals(
     if capacity is None:
         return list(map(float, begin + left / rates))
     small = left * _EXACT
-    ends = np.where(left > 0, np.inf, begin)
+    ends, waiting = begin.copy(), left > 0
     now = 0.0
-    while np.isinf(ends).any():
-        active = np.isinf(ends) & (begin <= now)
-        later = begin[np.isinf(ends) & (begin > now)]
+    while waiting.any():
+        active = waiting & (begin <= now)
+        later = begin[waiting & (begin > now)]
         if not active.any():
             now = float(later.min())
             continue
@@ -192,5 +198,7 @@ def arrivals(
             step = min(step, float(later.min()) - now)
         left[active] -= speed * step
         now += step
-        ends[active & (left <= small)] = now
+        done = active & (left <= small)
+        ends[done] = now
+        waiting &= ~done
     return list(map(float, ends))

@@ -117,6 +117,8 @@ def serve(grid: Grid, job: Job, setup: Setup, hooks: Hooks) -> None:
         sites = gather(grid, clients, ledger, admission, link.session.digest, timeout)
 
     clock = Clock(settings.network, settings.seed) if settings.network.is_simulated else None
+    if settings.network.is_measured:
+        link.session.rehearse(link.exact)
     Compressed(
         strategy,
         grid=CompressingGrid(grid, link, ledger, sites, hooks.stop, step.view, admission, clock),

@@ -35,7 +35,8 @@ class Clock:
 
     All messages leave the server at once.  Each client works when it has the whole of its own, and
     answers when it is done; a reply has arrived when the server has the whole of it.  Whoever does
-    not answer at all takes no time, unless there is a deadline.  Of a client that is sent a second
+    not answer at all takes no time, unless there is a deadline, and an error takes its way alone if
+    seconds are measured: it does not tell any.  Of a client that is sent a second
     message, because it had lost its state, the bytes count and not the further way there and back.
     """
 
@@ -66,7 +67,7 @@ class Clock:
 
     def served(self, exchange: Exchange) -> float:
         """Return what the server's own work takes: nothing unless seconds are measured."""
-        return exchange.server_seconds if self.network.compute == "measured" else 0.0
+        return exchange.server_seconds if self.network.is_measured else 0.0
 
     def arrivals(
         self, exchange: Exchange, more: Mapping[str, int] | None = None
@@ -84,16 +85,18 @@ class Clock:
         capacity = None if limit is None else limit * MEGABIT
         sizes = [8.0 * one.down_bytes for one in spent]
         there = arrivals(waits("downlink"), sizes, [one.down for one in lines], capacity)
-        works = [self._work(*pair) for pair in zip(spent, lines, strict=True)]
+        trains = exchange.purpose == "train"
+        works = [self._work(*pair, trains) for pair in zip(spent, lines, strict=True)]
         starts = [sum(times) for times in zip(there, works, waits("uplink"), strict=True)]
         sizes = [8.0 * (one.up_bytes + (more or {}).get(site, 0)) for site, one in parts.items()]
         ends = arrivals(starts, sizes, [one.up for one in lines], capacity)
         return dict(zip(sites, ends, strict=True))
 
-    def _work(self, spent: Spent, own: Line) -> float:
+    def _work(self, spent: Spent, own: Line, trains: bool) -> float:
         compute = self.network.compute
-        seconds = spent.seconds or 0.0 if compute == "measured" else compute
-        return seconds * own.compute_factor
+        if compute == "measured":
+            return (spent.seconds or 0.0) * own.compute_factor
+        return compute * own.compute_factor if trains else 0.0
 
     def _line(self, site: str) -> Line:
         if site not in self._lines:

@@ -137,6 +137,19 @@ class CompressingGrid(ForwardingGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Return the valid replies that have arrived, decoded."""
+        if self._has_deadline:
+            msg = (
+                "network.deadline needs all replies at once, and the strategy pulls single ones: it"
+                " has to call send_and_receive"
+            )
+            raise RoundError(msg)
+        return self._pull(message_ids)
+
+    @property
+    def _has_deadline(self) -> bool:
+        return self.clock is not None and self.clock.network.deadline is not None
+
+    def _pull(self, message_ids: Iterable[str]) -> list[Message]:
         valid = []
         wanted = [*self._mail.waiting(message_ids), *self._mail.overdue()]
         for reply in self._inner.pull_messages(wanted) if wanted else ():
@@ -152,7 +165,7 @@ class CompressingGrid(ForwardingGrid):
                     self._send(letter.site, letter.request, identifier)
             else:
                 self.exchange.spent[letter.site].seconds = work_seconds(reply)
-                if self.clock is not None and self.clock.network.deadline is not None:
+                if self._has_deadline:
                     self._held[letter.site] = reply  # who is late is known once all are there
                 elif judge(self.exchange, self._link, letter.site, reply):
                     valid.append(reply)
@@ -169,7 +182,7 @@ class CompressingGrid(ForwardingGrid):
         while self._mail.waiting(identifiers):
             if self._stop.is_set():
                 raise RunInterrupted
-            arrived = self.pull_messages(identifiers)  # at least once, however late it is
+            arrived = self._pull(identifiers)  # at least once, however late it is
             if time.monotonic() >= deadline:
                 break
             if not arrived:
@@ -193,7 +206,7 @@ class CompressingGrid(ForwardingGrid):
             if site in late:
                 discard(exchange, site, reply, "late")
                 limit = f"allowed are {clock.network.deadline:g} (network.deadline)"
-                exchange.fail(site, f"its reply takes {late[site]:.3g} s on the network, {limit}")
+                exchange.fail(site, f"its reply takes {late[site]:.4g} s on the network, {limit}")
             else:
                 judge(exchange, self._link, site, reply)
 

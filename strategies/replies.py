@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from strategies.exchange import Exchange
 
 
+_MOST_SECONDS = 1e8
+"""Three years: no work of a client takes longer."""
+
+
 def judge(exchange: Exchange, link: ServerLink, site: str, reply: Message) -> bool:
     """Decode a reply in place, or note why not; tell whether the strategy may have it."""
     if reply.has_error():
@@ -92,7 +96,7 @@ def work_seconds(reply: Message) -> float:
     content = reply.content if reply.has_content() else RecordDict()
     fields = content.config_records.get(keys.FIELDS, ConfigRecord())
     given = [fields.get(name) for name in keys.SECONDS]
-    return sum(v for v in given if isinstance(v, int | float) and 0 <= v < math.inf)
+    return sum(v for v in given if isinstance(v, int | float) and 0 <= v <= _MOST_SECONDS)
 
 
 def discard(exchange: Exchange, site: str, reply: Message, kind: str) -> None:

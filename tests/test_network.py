@@ -145,3 +145,7 @@ def test_delays_are_the_latency_and_a_draw() -> None:
     assert min(drawn) >= 0.02
     assert np.mean(drawn) == pytest.approx(0.03, rel=0.05)
     assert delay(shaky, 1, 5) == drawn[5]
+
+
+def test_a_transfer_that_never_starts_ends_never() -> None:
+    assert arrivals([math.inf, 0.0], [8.0, 8.0], [1.0, 1.0], 10) == [math.inf, 8.0]

@@ -22,7 +22,13 @@ _FACTORS = {
     "GiB": 2.0**30,
 }
 _BITS, _RATIO = "bits", "x"
+MESSAGE_BYTES = 300
+"""About what a message of Flower's has around a packet."""
+
 UNITS = (*_FACTORS, _BITS, _RATIO)
+_BIT = re.compile("[A-Za-z]+b")
+"""1Mb is a megabit to most people."""
+
 _SIZE = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]+)\s*", re.IGNORECASE)
 
 
@@ -43,7 +49,7 @@ class Size(NamedTuple):
         """Read a size as it is written; `ConfigError` says what is allowed."""
         found = _SIZE.fullmatch(text)
         units = {unit.lower(): unit for unit in UNITS}
-        unit = units.get(found[2].lower()) if found else None
+        unit = units.get(found[2].lower()) if found and not _BIT.fullmatch(found[2]) else None
         try:
             number = float(found[1]) if found else 0.0
         except ValueError:
@@ -59,29 +65,40 @@ class Size(NamedTuple):
     def bytes(self, elements: int) -> int:
         """Return how many bytes that are for a model of so many elements."""
         if self.unit == _BITS:
-            return int(self.number * elements / 8)
-        if self.unit == _RATIO:
-            return int(4 * elements / self.number)
-        return int(self.number * _FACTORS[self.unit])
+            found = int(self.number * elements / 8)
+        elif self.unit == _RATIO:
+            found = int(4 * elements / self.number)
+        else:
+            found = int(self.number * _FACTORS[self.unit])
+        if found < 1:
+            msg = f"--budget {self.number:g}{self.unit}: is less than a byte; give more"
+            raise ConfigError(msg)
+        return found
 
 
 def carried(network: Network, seconds: float) -> int:
-    """Return the bytes of a message that the median client's line carries up in so many seconds.
+    """Return the bytes of a packet that the median client's line carries up in so many seconds.
 
     Examples
     --------
     >>> from fedcomp.network import Network
     >>> carried(Network("4g", up_mbps=8, latency_ms=40, jitter_ms=10), 2.05)
-    2000000
+    1999700
     """
     if not network.is_simulated:
         msg = f"--network {network.name}: is no line; choose one of conf/network, such as 4g"
         raise ConfigError(msg)
     wait = (network.latency_ms + network.jitter_ms) / 1e3
-    if not wait < seconds < math.inf:
+    if not math.isfinite(seconds):
+        msg = f"--seconds {seconds:g}: is no time; give a number of seconds"
+        raise ConfigError(msg)
+    bits = rate(network, network.up_mbps) * (seconds - wait)
+    found = round(bits / 8) - MESSAGE_BYTES
+    if found < 1:
         msg = (
-            f"--seconds {seconds:g}: network={network.name} takes {wait:g} s for any message,"
-            " latency and mean jitter; give more"
+            f"--seconds {seconds:g}: a line of network={network.name} carries no packet in that"
+            f" time: {wait:g} s are latency and mean jitter, and {MESSAGE_BYTES} bytes are around"
+            " any packet; give a longer time"
         )
         raise ConfigError(msg)
-    return round(rate(network, network.up_mbps) * (seconds - wait) / 8)
+    return found

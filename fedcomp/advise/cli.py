@@ -103,6 +103,13 @@ def _check(given: argparse.Namespace) -> None:
         for text in given.words
         if _key(text) in _TAKEN or _key(text).startswith("uplink.")
     ]
+    problems += [
+        f"{text}: is for a sweep of many runs; leave it out"
+        for text in given.words
+        if _key(text).partition(".")[0] == "sweep"
+    ]
+    if given.save is not None and not given.save.endswith(".safetensors"):
+        problems.append(f"--save {given.save}: name a file that ends in .safetensors")
     if (given.budget is None) == (given.network is None):
         problems.append("give either --budget SIZE, or --network NAME with --seconds S")
     if (given.network is None) != (given.seconds is None):
@@ -136,9 +143,15 @@ def _advise(given: argparse.Namespace) -> None:
     if given.network is not None:
         words.append(f"network={given.network}")
     try:
-        settings = parse(compose_config(words))
+        composed = compose_config(words)
+        settings = parse(composed)
     except ConfigError as error:
         raise ConfigError([*error.problems, *_hints(given.words, error.problems)]) from error
+    plain = compose_config([METHOD, f"codec@uplink={settings.uplink.name}"])["uplink"]
+    if (given_uplink := composed["uplink"]) != plain:
+        own = ", ".join(f"uplink.{k}={v}" for k, v in given_uplink.items() if plain.get(k) != v)
+        msg = f"the words set {own}, and fedcomp-advise looks for that; leave out what does"
+        raise ConfigError([msg, *_hints(given.words, ["uplink."])])
     if settings.recipe.name != "local":
         msg = (
             f"recipe={settings.recipe.name}: has packets of its own, and fedcomp-advise tries"

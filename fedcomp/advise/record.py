@@ -6,6 +6,7 @@ A file holds what a client received and what it made of it: `before.<tensor>`, `
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -79,12 +80,21 @@ def recorded(setup: Setup) -> Update:
     }
 
     def build(writer: Writer) -> None:
-        writer.put("update", np.frombuffer(_train(setup, shortened).to_bytes(), np.uint8))
+        data = _train(setup, shortened).to_bytes()
+        writer.put("update", np.frombuffer(data, np.uint8))
+        writer.notes["digest"] = sha256(data).hexdigest()
 
-    held = stored(Path(settings.data_dir), "update", key, build)["update"]
+    store = stored(Path(settings.data_dir), "update", key, build)
+    held = store["update"].tobytes()
+    if sha256(held).hexdigest() != store.notes["digest"]:
+        msg = (
+            f"the update that was recorded in {Path(settings.data_dir) / '.fedcomp'} is damaged:"
+            " remove the folders update-… there, and it will be recorded anew"
+        )
+        raise DataError(msg)
     cut = "" if shortened == settings.train else f" of {shortened.steps} steps, fewer than a run's"
     source = f"what one client learns in round {ROUNDS}{cut}"
-    return Update.from_bytes(held.tobytes(), source)
+    return Update.from_bytes(held, source)
 
 
 def _shortened(train: TrainSettings, samples: int) -> TrainSettings:
@@ -168,9 +178,6 @@ def read_update(setup: Setup, path: str) -> Update:
 
 def save_update(update: Update, path: str) -> None:
     """Write an update to a file."""
-    if Path(path).suffix != ".safetensors":
-        msg = f"--save {path}: name a file that ends in .safetensors"
-        raise ConfigError(msg)
     try:
         Path(path).write_bytes(update.to_bytes())
     except OSError as error:

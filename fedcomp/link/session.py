@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from fedcomp.codecs.base import Codec, Context, Direction, Symbols
 from fedcomp.codecs.none import NoCompression
-from fedcomp.errors import BitstreamError
+from fedcomp.errors import BitstreamError, CodecError
 from fedcomp.link.settings import LinkSettings
 from fedcomp.tensors import VERSION_BYTES, Kind, Manifest, Tensors, add, narrowed, subtract
 
@@ -73,6 +74,17 @@ class Session:
         """Return the context of one packet."""
         models = reference, previous
         return Context(self.manifest, self.seed, round_number, direction, client, *models, plateaus)
+
+    def rehearse(self, model: Tensors) -> None:
+        """Use both codecs once, so that no later time includes the loading of compiled code."""
+        both: tuple[tuple[Direction, Codec], ...] = (
+            ("uplink", self.uplink),
+            ("downlink", self.downlink),
+        )
+        for direction, codec in both:
+            context = self.context(direction, 0, model, "rehearsal")
+            with suppress(CodecError):  # a model is no update, and may be too large for one
+                codec.decode(codec.encode(model, context), context)
 
     def check(self, packet: Packet, *codecs: Codec) -> None:
         """Raise unless the packet belongs to this session and was written by one of `codecs`."""

@@ -23,12 +23,15 @@ def log_axis(axes: Axes, which: str, text: Callable[[float], str]) -> None:
     """Make an axis logarithmic, with as many ticks as there is room for."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+    limit = getattr(axes, f"set_{which}lim")
+    if not axes.lines:
+        limit(1.0, 10.0)
     getattr(axes, f"set_{which}scale")("log")
     axis = getattr(axes, f"{which}axis")
-    low, high = getattr(axes, f"get_{which}lim")() if axes.lines else (1.0, 10.0)
+    low, high = getattr(axes, f"get_{which}lim")()
     if high < _LEAST_SPAN * low:  # what hardly changes should look so
         low, high = (np.sqrt(low * high * by) for by in (1 / _LEAST_SPAN, _LEAST_SPAN))
-        getattr(axes, f"set_{which}lim")(low, high)
+        limit(low, high)
     decades = np.log10(high / low)
     steps = (1.0,) if decades > 2.2 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(10, subs=steps, numticks=9))

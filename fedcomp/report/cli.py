@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from io import TextIOWrapper
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +55,9 @@ training, aggregator, network, link, seeds and versions that differ are named be
 def main(arguments: list[str] | None = None) -> None:
     """Print a table of runs, and on request draw pictures and write a page."""
     given = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names of folders may be any bytes
     try:
         _report(given)
     except (FedcompError, OSError) as error:
@@ -97,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
 def _report(given: argparse.Namespace) -> None:
     folders = all_folders(given.folder)
     console = Console(width=None if sys.stdout.isatty() else 200)
+    if bad := [value for value in given.target if not isfinite(value)]:
+        msg = f"--target {bad[0]}: is no value that a metric could reach; give a number"
+        raise DataError(msg)
+    if given.out is not None and (given.out.is_dir() or given.out.suffix not in (".html", ".htm")):
+        msg = f"--out {given.out}: name a file that ends in .html"
+        raise DataError(msg)
     if given.runs and given.format != "text":
         msg = f"--runs --format {given.format}: a row a run is for people; leave one of both out"
         raise DataError(msg)
@@ -131,7 +142,7 @@ def _compare(runs: Sequence[Run], given: argparse.Namespace, console: Console) -
     if not given.any:
         refuse(groups, given.target)
     asked = (float(t) for run in runs for t in run.summary.get("bytes_to_target", {}))
-    targets = given.target or list(dict.fromkeys(asked))
+    targets = list(dict.fromkeys(given.target or asked))
     columns, known = table(groups, targets), notes(groups)
     plain = given.format == "text"
     if plain and not given.runs:

@@ -51,6 +51,11 @@ def notes(groups: Sequence[Group]) -> list[str]:
         found.append(f"beside the methods these differ: {each}")
     if len(groups) > 1 and any("partition.name" not in given for given in settings):
         found.append("some runs have no .hydra: how their data were divided is not known")
+    if any(s.get("network.compute") == "measured" for s in settings):
+        found.append(
+            "network times contain work as it was measured where the runs were made, busy or not;"
+            " network.compute=SECONDS does without"
+        )
     seeds = {group.label: sorted(map(str, group.seeds)) for group in groups}
     if len(set(map(tuple, seeds.values()))) > 1:
         found.append(f"the seeds differ: {_some(seeds)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedcomp.report.drawing import as_png, as_svg
 from fedcomp.report.page import page
-from fedcomp.report.pictures import draw
+from fedcomp.report.pictures import NAMES, draw
 from fedcomp.storage import save_bytes, save_text
 
 if TYPE_CHECKING:
@@ -40,9 +40,13 @@ def write(
         save_text(svg, folder / f"{picture.name}.svg")
         save_bytes(as_png(picture.figure), folder / f"{picture.name}.png")
         drawn.append((picture, svg))
+    for name in set(NAMES) - {picture.name for picture, _ in drawn}:  # of an earlier report
+        for suffix in ("svg", "png"):
+            (folder / f"{name}.{suffix}").unlink(missing_ok=True)
     yield f"{len(drawn)} pictures, each as PNG and SVG: {folder}"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         made = time.strftime("%Y-%m-%d %H:%M")
-        save_text(page(groups, columns, drawn, notes, made), out)
+        text = page(groups, columns, drawn, notes, made)
+        save_text(text.encode(errors="replace").decode(), out)  # names of folders may be any bytes
         yield f"page: {out}"

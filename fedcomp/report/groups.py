@@ -31,6 +31,7 @@ OWN = ("dataset.server_data",)
 _OF_ENGINE = ("name", "min_results", "round_timeout")
 _NAMES = ("name", "_target_")
 _SHOWN = 3
+_LONGEST = 60
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,10 @@ def short_value(value: str) -> str:
     ('FedAdam', '0.05', 'a.b')
     """
     last = value.rpartition(".")[2]
-    return last if value.count(".") > 1 and last.isidentifier() else value
+    found = last if value.count(".") > 1 and last.isidentifier() else value
+    found = "".join(sign if sign.isprintable() else "?" for sign in found)
+    half = _LONGEST // 2
+    return found if len(found) <= _LONGEST else f"{found[:half]}…{found[-half:]}"
 
 
 def _flat(config: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str]]:

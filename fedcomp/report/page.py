@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from fedcomp import __version__
@@ -26,6 +27,15 @@ _FEW = 12
 """Longer tables are folded away."""
 
 _NAMED = 6
+
+_MARKS = {
+    "o": "M10.5 4a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0z",
+    "s": "M10.8 0.8h6.4v6.4h-6.4z",
+    "^": "M14 0.2L18 7.6H10z",
+    "D": "M14 0L18 4L14 8L10 4z",
+    "v": "M14 7.8L18 0.4H10z",
+}
+"""Marks as paths in the middle of a key."""
 
 
 def page(
@@ -111,7 +121,8 @@ def _results(groups: Sequence[Group], columns: Sequence[Column]) -> str:
 
 def _sorted_by(values: Iterable[object]) -> str:
     """Return the first number among a cell's values; nothing where there is none."""
-    return next((repr(value) for value in values if isinstance(value, int | float)), "")
+    numbers = (value for value in values if isinstance(value, int | float))
+    return next((repr(value) for value in numbers if isfinite(value)), "")
 
 
 def _key(look: Look) -> str:
@@ -120,8 +131,14 @@ def _key(look: Look) -> str:
     return (
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><path d="M0 4H28" fill="none"'
         f' style="stroke: var({variable(look.colour)})" stroke-width="2.5"'
-        f' stroke-dasharray="{dashes}"/></svg>'
+        f' stroke-dasharray="{dashes}"/>{_mark(look)}</svg>'
     )
+
+
+def _mark(look: Look) -> str:
+    """Return the mark that tells groups of one method apart."""
+    shape = _MARKS.get(look.marker)
+    return f'<path d="{shape}" style="fill: var({variable(look.colour)})"/>' if shape else ""
 
 
 def _figure(picture: Picture, svg: str, groups: Sequence[Group]) -> str:

@@ -27,6 +27,10 @@ _MANY = 40
 _UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
+NAMES = ("by_round", "by_bytes", "by_time", "to_target", "round_bytes", "split", "bits")
+"""What pictures there may be."""
+
+
 class Picture(NamedTuple):
     """A figure, the name of its files, what it is called, and what is to be known of it."""
 
@@ -40,51 +44,53 @@ def draw(groups: Sequence[Group], targets: Sequence[float]) -> Iterator[Picture]
     """Yield the pictures for which there are figures."""
     span = " Bands span the seeds." if any(len(group.runs) > 1 for group in groups) else ""
     metric = _metric(groups)
-    yield Picture(
-        "by_round",
-        f"{metric} by round",
-        f"On the test set, of the model that clients hold.{span}",
-        by_round(groups, targets),
-    )
+    if (counted := by_round(groups, targets)) is not None:
+        text = f"On the test set, of the model that clients hold.{span}"
+        yield Picture("by_round", f"{metric} by round", text, counted)
     if not any(run.sent[-1] for group in groups for run in group.runs):
         return
     evaluation = any(_evaluates(run) for group in groups for run in group.runs)
     those = ", those for evaluation included" if evaluation else ""
-    yield Picture(
-        "by_bytes",
-        f"{metric} by what was sent",
-        f"All packets up to the end of the round, both ways{those}.",
-        by_bytes(groups, targets),
-    )
+    some = any(not group.is_finished for group in groups)
+    ends = " A line ends with the first of its runs that does." if some else ""
+    if (sent := by_bytes(groups, targets)) is not None:
+        text = f"All packets up to the end of the round, both ways{those}.{ends}"
+        yield Picture("by_bytes", f"{metric} by what was sent", text, sent)
     if (timed := by_time(groups, targets)) is not None:
-        yield Picture("by_time", f"{metric} by simulated time", "On the simulated network.", timed)
+        text = f"On the simulated network.{ends}"
+        yield Picture("by_time", f"{metric} by simulated time", text, timed)
     if targets and (reached := to_target(groups, targets)) is not None:
         text = "All packets both ways up to the first round at the target; mean of the runs there."
         yield Picture("to_target", "bytes to the target", text, reached)
-    yield Picture(
-        "round_bytes",
-        "bytes of each round",
-        "For training, all clients together; evaluation is apart.",
-        round_bytes(groups),
-    )
+    if (each := round_bytes(groups)) is not None:
+        text = "For training, all clients together; evaluation is apart."
+        yield Picture("round_bytes", "bytes of each round", text, each)
     if (parts := split(groups)) is not None:
-        yield Picture("split", "what the bytes are", "Mean of all rounds after the start.", parts)
+        text = (
+            "Mean of all rounds after the start. Keyframes are with their headers, updates with"
+            " replies that came late or were refused."
+        )
+        yield Picture("split", "what the bytes are", text, parts)
     if (bits := bits_per_weight(groups)) is not None:
         text = "Payload of a packet over all weights of the model."
         yield Picture("bits", "bits for each weight", text, bits)
 
 
-def by_round(groups: Sequence[Group], targets: Sequence[float] = ()) -> Figure:
-    """Draw the metric after each round."""
+def by_round(groups: Sequence[Group], targets: Sequence[float] = ()) -> Figure | None:
+    """Draw the metric after each round, None where it is nowhere a number."""
     lines = _lines(groups, _numbers, lambda run: run.scores)
+    if not lines:
+        return None
     return _metric_lines(lines, _metric(groups), "round", targets)
 
 
-def by_bytes(groups: Sequence[Group], targets: Sequence[float] = ()) -> Figure:
-    """Draw the metric against all bytes sent, on a logarithmic axis."""
-    every = _lines(groups, lambda run: run.sent, lambda run: run.scores)
+def by_bytes(groups: Sequence[Group], targets: Sequence[float] = ()) -> Figure | None:
+    """Draw the metric against all bytes sent, on a logarithmic axis, None where nothing was."""
+    every = _lines(groups, lambda run: run.sent, lambda run: run.scores, together=True)
     there = [(line, line.series.x > 0) for line in every]
     lines = [line._replace(series=line.series.where(sent)) for line, sent in there if sent.any()]
+    if not lines:
+        return None
     evaluation = any(_evaluates(run) for group in groups for run in group.runs)
     title = f"sent, both ways{' with evaluation' if evaluation else ''}"
     return _metric_lines(lines, _metric(groups), title, targets, log=True)
@@ -93,13 +99,14 @@ def by_bytes(groups: Sequence[Group], targets: Sequence[float] = ()) -> Figure:
 def by_time(groups: Sequence[Group], targets: Sequence[float] = ()) -> Figure | None:
     """Draw the metric against seconds on the simulated network, None where no run had one."""
     timed = [group for group in groups if any(run.seconds is not None for run in group.runs)]
-    if not timed:
+    scores: Callable[[Run], Array | None] = lambda r: None if r.seconds is None else r.scores  # noqa: E731
+    lines = _lines(timed, _seconds, scores, together=True)
+    if not any(line.series.x[-1] > 0 for line in lines):
         return None
-    lines = _lines(timed, _seconds, lambda run: None if run.seconds is None else run.scores)
     return _metric_lines(lines, _metric(groups), "simulated time", targets, time=True)
 
 
-def round_bytes(groups: Sequence[Group]) -> Figure:
+def round_bytes(groups: Sequence[Group]) -> Figure | None:
     """Draw the bytes of each round, a panel for each direction."""
     return _both(groups, ("uplink_bytes", "downlink_bytes"), "bytes a round", power)
 
@@ -116,10 +123,12 @@ def bits_per_weight(groups: Sequence[Group]) -> Figure | None:
 
 def _both(
     groups: Sequence[Group], names: Sequence[str], unit: str, text: Callable[[float], str]
-) -> Figure:
+) -> Figure | None:
     """Draw a quantity of each round on logarithmic axes, the uplink above the downlink."""
     drawn = [_lines(groups, _numbers, _positive(name)) for name in names]
     longest = max(drawn, key=len)
+    if not longest:
+        return None
     with styled():
         height = 0.6 * tall(longest)
         figure, every = panels(2, height, room(longest))
@@ -165,14 +174,18 @@ def _metric_lines(
 
 
 def _lines(
-    groups: Sequence[Group], x: Callable[[Run], Array], y: Callable[[Run], Array | None]
+    groups: Sequence[Group],
+    x: Callable[[Run], Array],
+    y: Callable[[Run], Array | None],
+    *,
+    together: bool = False,
 ) -> list[Line]:
     """Return a line for each group that has something to draw; looks hang on all groups."""
     found = []
     drawn = looks(group.method for group in groups)
     points = POINTS if len(groups) <= _MANY else POINTS // 2
     for number, (group, look) in enumerate(zip(groups, drawn, strict=True)):
-        made = series(group.runs, x, y)
+        made = series(group.runs, x, y, together=together)
         if made is not None:
             label = group.label if group.is_finished else f"{group.label} …"
             found.append(Line(number, label, group.method, look, thinned(made, points)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from fedcomp.report.progress import duration, megabytes
-from fedcomp.report.runs import BITS, SENT
+from fedcomp.report.runs import BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -62,7 +62,7 @@ def table(groups: Sequence[Group], targets: Sequence[float]) -> list[Column]:
         column("rounds", ["rounds", "finished"], _rounds),
         column(title, ["metric", "result", "deviation"], lambda g: _result(g, len(metrics) > 1)),
         one("best", "best", lambda run: float(np.fmax.reduce(run.scores)), _score),
-        one("sent", "total_bytes", lambda run: sum(run.summary[name] for name in SENT), _bytes),
+        one("sent", "total_bytes", lambda run: float(run.sent[-1]), _bytes),
         one("ratio", "compression_ratio", lambda r: r.summary["compression_ratio"], _times),
         column("bits up / down", BITS, _bits),
         one("model", "model_ratio", _smaller, _times),
@@ -70,7 +70,8 @@ def table(groups: Sequence[Group], targets: Sequence[float]) -> list[Column]:
         one("time", "wall_seconds", lambda run: run.summary["wall_seconds"], duration),
     ]
     if any(run.seconds is not None for group in groups for run in group.runs):
-        columns.append(one("network", "network_seconds", _network, duration))
+        keys = ["network_seconds", "network_deviation"]
+        columns.append(column("network", keys, lambda group: _spread(map(_network, group.runs))))
         columns += [
             column(f"network to {target:g}", _keys(target, "seconds"), _when(target))
             for target in targets
@@ -97,6 +98,16 @@ def _mean(values: Iterable[float | None], text: _Text) -> Cell:
     there = [value for value in values if value is not None]
     found = mean(there) if there else None
     return Cell(NOTHING if found is None else text(found), (found,))
+
+
+def _spread(seconds: Iterable[float | None]) -> Cell:
+    """Return the mean of times and the sample deviation of several."""
+    there = [value for value in seconds if value is not None]
+    cell = _mean(there, duration)
+    if len(there) < 2:
+        return Cell(cell.text, (*cell.values, None))
+    off = stdev(there)
+    return Cell(f"{cell.text} ± {duration(off)}", (*cell.values, off))
 
 
 def _runs(group: Group) -> Cell:

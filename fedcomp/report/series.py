@@ -32,18 +32,28 @@ class Series:
 
 
 def series(
-    runs: Iterable[Run], x: Callable[[Run], Array], y: Callable[[Run], Array | None]
+    runs: Iterable[Run],
+    x: Callable[[Run], Array],
+    y: Callable[[Run], Array | None],
+    *,
+    together: bool = False,
 ) -> Series | None:
     """Return the mean of some quantity of runs; None where no run has it.
 
     A run that ends early counts as far as it goes.
+
+    Parameters
+    ----------
+    together
+        End with the first run that does: where runs are at different places after a round, the mean
+        would jump to another place when one ends.
     """
     found = [(x(run), values) for run in runs if (values := y(run)) is not None]
     if not found:
         return None
-    length = max(len(values) for _, values in found)
-    across = np.array([_padded(at, length) for at, _ in found])
-    values = np.array([_padded(value, length) for _, value in found])
+    length = (min if together else max)(len(values) for _, values in found)
+    across = np.array([_padded(at[:length], length) for at, _ in found])
+    values = np.array([_padded(value[:length], length) for _, value in found])
     there = ~(np.isnan(values) | np.isnan(across))
     count = there.sum(axis=0)
     some = count > 0

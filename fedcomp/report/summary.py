@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 from fedcomp.errors import DataError
 from fedcomp.report.progress import duration, megabytes
@@ -99,7 +100,7 @@ def comparison(folders: Iterable[Path]) -> Table:
             "–" if ratio is None else f"{ratio:.2f} ×",
             _model_ratio(summary),
             duration(summary["wall_seconds"]),
-            str(folder),
+            Text(str(folder)),
         )
     return table
 
@@ -141,7 +142,7 @@ def closing(folder: Path) -> Table:
             del rows[name]
     for name, text in rows.items():
         if text:
-            table.add_row(name, text)
+            table.add_row(name, Text(text))
     return table
 
 

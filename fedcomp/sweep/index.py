@@ -49,11 +49,12 @@ class Index:
         """Add the jobs that are not there; those of which something is there keep their status."""
         with self._lock:
             rows = self._read()
+            for name, row in rows.items():
+                if row.get("status") == "running" and not self._is_running(name):
+                    row["status"] = status_of(self._path.parent / name)
             for job, folder in jobs:
                 row, before = _row(job, folder, status_of(folder)), rows.get(folder.name, {})
-                kept = before.get("status") == "failed" or (
-                    before.get("status") == "running" and self._is_running(job)
-                )
+                kept = before.get("status") in ("failed", "running")
                 if kept and row["status"] != "finished":
                     row |= {name: before.get(name, "") for name in ("status", "reason")}
                 rows[folder.name] = row
@@ -66,9 +67,10 @@ class Index:
             rows[folder.name] = {**_row(job, folder, status), "reason": reason}
             self._write(rows)
 
-    def _is_running(self, job: Job) -> bool:
+    def _is_running(self, name: str) -> bool:
+        """Tell whether somebody runs the job of a folder of this name."""
         try:
-            with job.lock(self._path.parent):
+            with lock_of(name.rpartition("-")[2], self._path.parent):
                 return False
         except Timeout:
             return True
@@ -98,6 +100,11 @@ class Index:
             if not self._said:
                 print(f"fedcomp: {self._path} cannot be written: {error}", file=sys.stderr)
             self._said = True
+
+
+def lock_of(key: str, parent: Path) -> FileLock:
+    """Return what whoever runs the job of a key holds; it goes with the process."""
+    return FileLock(parent / f".{key}.lock", timeout=0)
 
 
 def status_of(folder: Path) -> str:

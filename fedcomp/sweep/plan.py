@@ -12,17 +12,18 @@ from hashlib import sha256
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
+from typing import TYPE_CHECKING, Any
 
 from fedcomp.building import build
 from fedcomp.config import MOST_JOBS, compose_config, compose_group, split_sweep
 from fedcomp.errors import ConfigError
 from fedcomp.runtime import cpu_count
 from fedcomp.settings import ENGINES
-from fedcomp.sweep.index import status_of
+from fedcomp.sweep.index import lock_of, status_of
 from fedcomp.sweep.settings import SweepSettings
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 FOLDER = "outputs/sweeps"
 """Where the folders of jobs lie unless `hydra.run.dir` says so."""
@@ -69,7 +70,7 @@ class Job:
 
     def lock(self, parent: Path) -> FileLock:
         """Return what whoever runs the job holds; it goes with the process, however that ends."""
-        return FileLock(parent / f".{self.key}.lock", timeout=0)
+        return lock_of(self.key, parent)
 
     @property
     def values(self) -> dict[str, str]:
@@ -183,7 +184,7 @@ def _settings(overrides: list[str], problems: list[str]) -> SweepSettings:
     except ConfigError as error:
         problems += error.problems
         return SweepSettings()
-    own = [word for word in settings.over if is_own(word)]
+    own = [w for w in settings.over if is_own(w) or key_of(w) in ("resume", "resume_allow")]
     problems += [f"{_source(overrides)}{word}: is not for runs; leave it out" for word in own]
     return settings
 

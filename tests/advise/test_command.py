@@ -67,7 +67,7 @@ def test_a_table_and_commands(
 def test_a_line_instead_of_a_size(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     out = run(capsys, *words, "--network", "iot", "--seconds", "0.25")
     first, *_ = out.splitlines()
-    assert first.endswith("a packet may have 3.7 kB")  # 0.3 Mb/s · 0.999 · (0.25 s − 0.15 s)
+    assert first.endswith("a packet may have 3.4 kB")  # 0.3 Mb/s · 0.999 · (0.25 s − 0.15 s)
     assert "network=iot codec@uplink=" in out
 
 
@@ -110,6 +110,12 @@ def test_what_is_tried_can_be_kept(
         (["--budget", "1kB", "codec@uplink=stc"], "fedcomp-advise looks for that"),
         (["--budget", "1kB", "method=fsfl"], "choose method=fedavg"),
         (["--budget", "1kB", "experiment=fsfl_cifar10"], "is about a method of its own"),
+        (
+            ["--budget", "1kB", "method=stc", "experiment=stc_digits"],
+            "the words set uplink.density",
+        ),
+        (["--budget", "1kB", "sweep=methods"], "is for a sweep of many runs"),
+        (["--budget", "1kB", "--save", "x.pt"], "ends in .safetensors"),
         (["--budget", "1kB", "modell=mlp"], "did you mean model?"),
         (["--budget", "1kB", "--after", "x"], "--before MODEL and --after MODEL go together"),
         (["--budget", "1kB", "--update", "gone"], "does not exist"),

@@ -12,7 +12,7 @@ from fedcomp.advise import record
 from fedcomp.advise.measure import Bench
 from fedcomp.advise.record import Update, read_pair, read_update, recorded, save_update
 from fedcomp.config import compose_config
-from fedcomp.errors import ConfigError
+from fedcomp.errors import ConfigError, DataError
 from fedcomp.settings import parse
 from fedcomp.setup import Setup
 from tests.common import equal, run_inline
@@ -65,8 +65,19 @@ def test_a_saved_update_comes_back(setup: Setup, bench: Bench, tmp_path: Path) -
     found = read_update(setup, str(file))
     assert equal(found.before, bench.update.before)
     assert equal(found.after, bench.update.after)
-    with pytest.raises(ConfigError, match=r"ends in \.safetensors"):
-        save_update(bench.update, str(tmp_path / "update.pt"))
+
+
+def test_a_damaged_record_is_named(words: list[str]) -> None:
+    setup = setup_of(words)
+    recorded(setup)
+    place = Path(setup.settings.data_dir) / ".fedcomp"
+    for file in place.glob("update-*/update.npy"):
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.chmod(0o644)
+        file.write_bytes(data)
+    with pytest.raises(DataError, match="remove the folders update-"):
+        recorded(setup)
 
 
 def test_two_models_are_an_update(setup: Setup, bench: Bench, tmp_path: Path) -> None:

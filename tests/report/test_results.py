@@ -29,9 +29,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 TEXT = """\
-method       runs  rounds         accuracy    best     sent    ratio  bits up / down   model           to 0.5   time  network   network to 0.5
-signed_mean     1       2           0.2500  0.2500  4.10 MB   0.01 ×      0.5 / 0.25  2.00 ×                –  7.5 s        –                –
-stc             3    1–2…  0.5333 ± 0.2082  0.5333   2.5 kB  20.00 ×      0.5 / 0.25  2.00 ×  2.2 kB (2 of 3)  7.5 s   50.0 s  45.0 s (2 of 3)
+method       runs  rounds         accuracy    best     sent    ratio  bits up / down   model           to 0.5   time          network   network to 0.5
+signed_mean     1       2           0.2500  0.2500  4.10 MB   0.01 ×      0.5 / 0.25  2.00 ×                –  7.5 s                –                –
+stc             3    1–2…  0.5333 ± 0.2082  0.5333   2.5 kB  20.00 ×      0.5 / 0.25  2.00 ×  2.2 kB (2 of 3)  7.5 s  50.0 s ± 17.3 s  45.0 s (2 of 3)
 note: the seeds differ: signed_mean (1); stc (1, 2, 3)
 note: 1 of 4 runs have not finished (…); they count as far as they are: runs/stc3
 """  # noqa: E501
@@ -39,14 +39,14 @@ MARKDOWN = """\
 | method | runs | rounds | accuracy | best | sent | ratio | bits up / down | model | to 0.5 | time | network | network to 0.5 |
 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
 | signed\\_mean | 1 | 2 | 0.2500 | 0.2500 | 4.10 MB | 0.01 × | 0.5 / 0.25 | 2.00 × | – | 7.5 s | – | – |
-| stc | 3 | 1–2… | 0.5333 ± 0.2082 | 0.5333 | 2.5 kB | 20.00 × | 0.5 / 0.25 | 2.00 × | 2.2 kB (2 of 3) | 7.5 s | 50.0 s | 45.0 s (2 of 3) |
+| stc | 3 | 1–2… | 0.5333 ± 0.2082 | 0.5333 | 2.5 kB | 20.00 × | 0.5 / 0.25 | 2.00 × | 2.2 kB (2 of 3) | 7.5 s | 50.0 s ± 17.3 s | 45.0 s (2 of 3) |
 """  # noqa: E501
 LATEX = r"""\begin{tabular}{lrrrrrrrrrrrr}
 \hline
 method & runs & rounds & accuracy & best & sent & ratio & bits up / down & model & to 0.5 & time & network & network to 0.5 \\
 \hline
 signed\_mean & 1 & 2 & 0.2500 & 0.2500 & 4.10 MB & 0.01 $\times$ & 0.5 / 0.25 & 2.00 $\times$ & -- & 7.5 s & -- & -- \\
-stc & 3 & 1--2\ldots{} & 0.5333 $\pm$ 0.2082 & 0.5333 & 2.5 kB & 20.00 $\times$ & 0.5 / 0.25 & 2.00 $\times$ & 2.2 kB (2 of 3) & 7.5 s & 50.0 s & 45.0 s (2 of 3) \\
+stc & 3 & 1--2\ldots{} & 0.5333 $\pm$ 0.2082 & 0.5333 & 2.5 kB & 20.00 $\times$ & 0.5 / 0.25 & 2.00 $\times$ & 2.2 kB (2 of 3) & 7.5 s & 50.0 s $\pm$ 17.3 s & 45.0 s (2 of 3) \\
 \hline
 \end{tabular}
 """  # noqa: E501
@@ -89,10 +89,11 @@ def test_the_table_for_programs(folder: Path, capsys: pytest.CaptureFixture[str]
     assert rows[1] == {
         "method": "stc", "runs": "3", "seeds": "1 2 3", "rounds": "2", "finished": "2",
         "metric": "accuracy", "result": repr(mean(scores)), "deviation": repr(stdev(scores)),
-        "best": repr(mean(scores)), "total_bytes": "2500", "compression_ratio": "20.0",
+        "best": repr(mean(scores)), "total_bytes": "2500.0", "compression_ratio": "20.0",
         "uplink_bits_per_weight": "0.5", "downlink_bits_per_weight": "0.25",
         "model_ratio": "2.0", "bytes_to_0.5": "2250.0", "reached_0.5": "2", "wall_seconds": "7.5",
-        "network_seconds": "50.0", "seconds_to_0.5": "45.0",
+        "network_seconds": "50.0", "network_deviation": repr(stdev((60, 60, 30))),
+        "seconds_to_0.5": "45.0",
     }  # fmt: skip
     assert rows[0]["deviation"] == rows[0]["bytes_to_0.5"] == rows[0]["network_seconds"] == ""
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedcomp.errors import DataError
 from fedcomp.report.runs import PARTS, all_folders, read_run, read_runs
+from fedcomp.report.series import series
 from tests.common import read_csv, read_summary, run_inline
 from tests.report.made import make_run
 
@@ -168,3 +169,16 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     (run / "summary.json").write_text(json.dumps([1]))
     with pytest.raises(DataError, match=r"summary\.json"):
         read_run(run)
+
+
+def test_a_mean_by_bytes_ends_with_the_run_that_ends_first(tmp_path: Path) -> None:
+    make_run(tmp_path / "1", (0.1, 0.2), up=100_000, seed=1)
+    make_run(tmp_path / "2", (0.1, 0.4, 0.5, 0.6), up=1000, seed=2)
+    runs = [run for folder in ("1", "2") if (run := read_run(tmp_path / folder)) is not None]
+    apart = series(runs, lambda run: run.sent, lambda run: run.scores)
+    whole = series(runs, lambda run: run.sent, lambda run: run.scores, together=True)
+    assert apart is not None
+    assert whole is not None
+    assert not (np.diff(apart.x) > 0).all()  # it would go back
+    assert list(whole.x) == [0.0, 51_000.0]
+    assert list(whole.mean) == pytest.approx([0.1, 0.3])

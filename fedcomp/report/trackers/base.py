@@ -81,7 +81,8 @@ class TrackerSettings(ABC):
 
     def check(self) -> None:
         """Refuse a tracker whose package is not installed."""
-        if self.package and find_spec(self.package) is None:
+        found = find_spec(self.package) if self.package else None
+        if self.package and (found is None or found.origin is None):  # a mere folder has none
             msg = (
                 f"tracker={self.name}: the package {self.package} is not installed; pip install"
                 f" 'fedcomp[{self.name}]', or leave it at tracker=csv"

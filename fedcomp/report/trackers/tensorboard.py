@@ -47,7 +47,7 @@ class _Writer(Tracker):
 
         place = run.folder / "tensorboard"
         if self._parent is not None:
-            place = Path(self._parent).expanduser() / run.name
+            place = Path(self._parent).expanduser() / f"{run.name}-{run.run_id[:8]}"
         self._writer = EventFileWriter(str(place))
         # Readers drop what earlier files say of this round and later ones.
         self._write(run.resumed, file_version=_FORMAT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from fedcomp.tensors import Tensors
 
 log = logging.getLogger(__name__)
+
+_ROW_BYTES = 16_384
+"""More than any row has."""
 
 PATIENCE_SECONDS = 30.0
 """How long a tracker may take at the end for what it has not taken yet."""
@@ -59,7 +63,7 @@ class Tracked:
 
     def on_round(self, result: RoundResult) -> None:
         """Hand on the numbers of a round, without waiting."""
-        if self._thread is None or not self._thread.is_alive():
+        if self._given_up or self._thread is None or not self._thread.is_alive():
             return  # there is no tracker, or no more
         try:
             self._rounds.put((result.round, self._values()))
@@ -100,9 +104,14 @@ class Tracked:
             log.warning("tracker=%s fails, the run goes on without it: %s", self._tracker.name, why)
 
     def _values(self) -> dict[str, float]:
-        with (self._folder / "rounds.csv").open(newline="", encoding="utf-8") as file:
-            *_, row = csv.DictReader(file)
-        values = {name: float(cell) for name, cell in row.items() if cell and name != "round"}
+        with (self._folder / "rounds.csv").open("rb") as file:
+            header = file.readline()
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - _ROW_BYTES, 0))
+            row = file.read().splitlines()[-1]
+        names, cells = csv.reader([header.decode(), row.decode()])
+        pairs = zip(names, cells, strict=True)
+        values = {name: float(cell) for name, cell in pairs if cell and name != "round"}
         values["total_bytes"] = float(self._ledger.total_bytes)
         if self._ledger.compression_ratio is not None:
             values["compression_ratio"] = self._ledger.compression_ratio
