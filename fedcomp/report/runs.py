@@ -168,7 +168,7 @@ def _columns(data: bytes, names: Iterable[str], needed: set[str]) -> dict[str, A
         name: np.array([float(cell) if cell else np.nan for cell in cells])
         for name, cells in zip(there, chosen, strict=True)
     }
-    if not np.array_equal(found.pop("round", np.arange(len(rows))), np.arange(len(rows))):
+    if list(found.pop("round", range(len(rows)))) != list(range(len(rows))):
         msg = "its rounds are not 0, 1, 2, …"
         raise ValueError(msg)
     return found

@@ -44,7 +44,11 @@ MODES = ("delta", "absolute")
 """So is booked what is refused at last, because its metrics have other names than most."""
 
 NOT_COMPARED = ("seconds", "message_bytes")
-WRITTEN = {"failures", "uplink_bytes", "downlink_bytes", "evaluation_bytes", "keyframe_bytes"}
+WRITTEN = {
+    *("failures", "uplink_bytes", "downlink_bytes", "evaluation_bytes", "keyframe_bytes"),
+    *("uplink_header_bytes", "downlink_header_bytes", "uplink_side_bytes"),
+    *("side_bytes", "training_keyframe_bytes"),
+}
 """Columns that show what a refused client costs."""
 
 
