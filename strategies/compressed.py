@@ -151,7 +151,7 @@ class Compressed:
         known = {field.name: getattr(trained, field.name) for field in fields(trained)}
         known["failures"] += failures
         if seconds is not None:
-            known["network_seconds"] += seconds
+            known["network_seconds"] = (trained.network_seconds or 0.0) + seconds
         known["wall_seconds"] += time.perf_counter() - began
         return RoundResult(**known, metrics=metrics, entries=self._ledger.take())
 

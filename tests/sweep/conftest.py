@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from fedcomp.sweep import run
+from fedcomp.sweep.run import sweep
 
 STUB = """
 import glob, json, os, pathlib, signal, sys, time
@@ -65,3 +70,22 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def started(folder: Path) -> list[str]:
     return (folder / "started").read_text().splitlines()
+
+
+def sweep_interrupted(words: list[str], folder: Path) -> None:
+    """Sweep until this process is interrupted, when two jobs have started."""
+
+    def interrupt() -> None:
+        while not (folder / "started").exists() or len(started(folder)) < 2:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            sweep(words)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)

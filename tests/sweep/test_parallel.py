@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from fedcomp.sweep import plan as planning
 from fedcomp.sweep.plan import plan
 from fedcomp.sweep.run import sweep
 from tests.common import QUICK, read_csv, run_inline
-from tests.sweep.conftest import started
+from tests.sweep.conftest import started, sweep_interrupted
 
 PARALLEL = "sweep.parallel=2"
 
@@ -102,20 +101,7 @@ def test_an_interrupt_ends_all_that_run(
 ) -> None:
     monkeypatch.setattr(child, "STOP_SECONDS", 0.5)
 
-    def interrupt() -> None:
-        while not (tmp_path / "started").exists() or len(started(tmp_path)) < 2:
-            time.sleep(0.02)
-        time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        Thread(target=interrupt, daemon=True).start()
-        with pytest.raises(KeyboardInterrupt):
-            sweep(["seed=9", "rounds=1,2,3", PARALLEL])
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    sweep_interrupted(["seed=9", "rounds=1,2,3", PARALLEL], tmp_path)
     assert len(list(stub.glob("rounds-*/interrupted"))) == 2
     last = capfd.readouterr().out.splitlines()[-1]
     assert last == "interrupted: 0 of 3 jobs have finished, the same command goes on"

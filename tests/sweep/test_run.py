@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from fedcomp.sweep import child, run
 from fedcomp.sweep.plan import plan
 from fedcomp.sweep.run import sweep
 from tests.common import QUICK, interrupt
-from tests.sweep.conftest import started
+from tests.sweep.conftest import started, sweep_interrupted
 
 
 def test_a_failing_job_stops_nothing_and_is_named(
@@ -119,20 +118,7 @@ def test_an_interrupt_of_the_sweep_alone_reaches_its_run(
 ) -> None:
     monkeypatch.setattr(child, "STOP_SECONDS", 0.5)
 
-    def interrupt() -> None:
-        while not (tmp_path / "started").exists() or len(started(tmp_path)) < 2:
-            time.sleep(0.02)
-        time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        Thread(target=interrupt, daemon=True).start()
-        with pytest.raises(KeyboardInterrupt):
-            sweep(["seed=1,9,2"])
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    sweep_interrupted(["seed=1,9,2"], tmp_path)
     assert started(tmp_path) == ["seed=1", "seed=9"]
     assert len(list(stub.glob("seed-9-*/interrupted"))) == 1
     lines = capfd.readouterr().out.splitlines()
