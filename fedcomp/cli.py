@@ -13,6 +13,7 @@ from threading import main_thread
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
+from fedcomp.commands import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from fedcomp.errors import ConfigError, DataError, FedcompError, RunInterrupted
 from fedcomp.signals import interrupting
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 _SHOWN = 5
 

@@ -1,9 +1,9 @@
-"""How many bytes a model takes in a file: as it is, and made smaller without losing anything."""
+"""What a model takes in a file, as it is or packed without loss, and how sparse it is."""
 
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from fedcomp.codecs.masked import MaskedCodec
 from fedcomp.codecs.none import NoCompression
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fedcomp.tensors import Manifest, Tensors
 
 PACKERS: tuple[Codec, ...] = (
@@ -51,3 +53,29 @@ def packed_bytes(tensors: Tensors, manifest: Manifest) -> int:
         return float_bytes(tensors)
     context = Context(manifest, 0, 0, "downlink")
     return min(len(codec.encode(tensors, context)) for codec in PACKERS)
+
+
+def zeros(tensors: Tensors, weights: Iterable[str]) -> dict[str, Any]:
+    """Return the share of exact zeros among a model's weights, and in each that has any.
+
+    Examples
+    --------
+    >>> model = {"a": np.array([[0.0, 1.0]]), "b": np.ones((3, 2)), "bias": np.zeros(2)}
+    >>> zeros(model, ["a", "b"])
+    {'model_sparsity': 0.125, 'layer_sparsity': {'a': 0.5}}
+    """
+    sizes = {name: tensors[name].size for name in weights}
+    found = {name: size - int(np.count_nonzero(tensors[name])) for name, size in sizes.items()}
+    return {
+        "model_sparsity": sum(found.values()) / max(sum(sizes.values()), 1),
+        "layer_sparsity": {name: count / sizes[name] for name, count in found.items() if count},
+    }
+
+
+def sizes(tensors: Tensors, manifest: Manifest) -> dict[str, int]:
+    """Return what a model takes in a file, by several ways to write it."""
+    return {
+        "model_bytes": float_bytes(tensors),
+        "model_deflated_bytes": deflated_bytes(tensors),
+        "model_packed_bytes": packed_bytes(tensors, manifest),
+    }

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from fedcomp import __version__
-from fedcomp.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
-from fedcomp.errors import ConfigError, DataError, FedcompError
+from fedcomp.commands import end
+from fedcomp.errors import ConfigError, FedcompError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,20 +56,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with 0, 1 (failed), 2 (wrong arguments) or 130 (interrupted)."""
-    code = 0
-    try:
-        _dispatch(list(sys.argv[1:] if arguments is None else arguments))
-    except (ConfigError, DataError) as error:
-        for problem in getattr(error, "problems", [str(error)]):
-            print(f"fedcomp-advise: {problem}", file=sys.stderr)
-        code = EXIT_USAGE
-    except (FedcompError, OSError) as error:
-        print(f"fedcomp-advise: {error}", file=sys.stderr)
-        code = EXIT_FAILED
-    except KeyboardInterrupt:
-        print("interrupted", flush=True)
-        os._exit(EXIT_INTERRUPTED)  # at once: torch and numba take their time
-    sys.exit(code)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    end("fedcomp-advise", lambda: _dispatch(given))
 
 
 def _dispatch(arguments: list[str]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
-from fedcomp.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
-from fedcomp.errors import ConfigError, FedcompError, suggest
+from fedcomp.commands import end
+from fedcomp.errors import ConfigError, suggest
 from fedcomp.quantise.settings import QuantiseSettings
 from fedcomp.signals import interrupting
 
@@ -50,21 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     hooks = Hooks()
-    code = 0
-    try:
+
+    def work() -> None:
         with interrupting(hooks):
             _dispatch(given, hooks)
-    except ConfigError as error:
-        for problem in error.problems:
-            print(f"fedcomp-quantise: {problem}", file=sys.stderr)
-        code = EXIT_USAGE
-    except (FedcompError, OSError) as error:
-        print(f"fedcomp-quantise: {error}", file=sys.stderr)
-        code = EXIT_FAILED
-    except KeyboardInterrupt:
-        print("interrupted", flush=True)
-        os._exit(EXIT_INTERRUPTED)  # at once: torch and numba take their time
-    sys.exit(code)
+
+    end("fedcomp-quantise", work)
 
 
 def _dispatch(arguments: list[str], hooks: Hooks) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fedcomp.errors import DataError, FedcompError
-from fedcomp.report import formats
+from fedcomp.report.comparison import formats
 from fedcomp.report.runs import all_folders, read_runs
 from fedcomp.report.summary import authors_count, comparison, read_summary
 
@@ -134,9 +134,9 @@ def _report(given: argparse.Namespace) -> None:
 
 def _compare(runs: Sequence[Run], given: argparse.Namespace, console: Console) -> None:
     """Print the table of groups and what is to be known of it; draw and write what is asked for."""
-    from fedcomp.report.fairness import notes, refuse
-    from fedcomp.report.groups import group
-    from fedcomp.report.results import table
+    from fedcomp.report.comparison.fairness import notes, refuse
+    from fedcomp.report.comparison.groups import group
+    from fedcomp.report.comparison.results import table
 
     groups = group(runs)
     if not given.any:
@@ -156,7 +156,7 @@ def _compare(runs: Sequence[Run], given: argparse.Namespace, console: Console) -
     for note in known:
         print(f"note: {note}", file=out)
     if given.out or given.pictures:
-        from fedcomp.report.files import write
+        from fedcomp.report.comparison.files import write
 
         for line in write(groups, columns, targets, known, given.out, given.pictures):
             print(line, file=out)
@@ -177,7 +177,7 @@ def inference(runs: list[Path]) -> Iterator[RenderableType]:
         if "input_shape" not in summary:
             yield f"{run}: no inference table: its summary.json, an older one, has no input_shape"
         elif run in sparse:
-            from fedcomp.report.inference import table
+            from fedcomp.report.comparison.inference import table
 
             try:
                 yield table(run, summary)

@@ -9,12 +9,18 @@ from importlib.metadata import version
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fedcomp import __version__
 from fedcomp.errors import DataError
-from fedcomp.link.ledger import ENTRY_FIELDS, Entry, total
-from fedcomp.model_size import deflated_bytes, float_bytes, packed_bytes
+from fedcomp.link.ledger import ENTRY_FIELDS
+from fedcomp.model_size import sizes, zeros
+from fedcomp.report.columns import (
+    BYTE_COLUMNS,
+    PART_COLUMNS,
+    RATE_COLUMNS,
+    part_bytes,
+    rate_columns,
+    round_bytes,
+)
 from fedcomp.storage import Table, save_json, save_tensors
 from fedcomp.tensors import Kind, Manifest, TensorSpec, contiguous
 
@@ -22,30 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from fedcomp.link.ledger import Entry
     from fedcomp.report.observer import RoundResult, RunStart
     from fedcomp.settings import Job
     from fedcomp.setup import Setup
     from fedcomp.tensors import Tensors
 
-BYTE_COLUMNS = (
-    "uplink_bytes",
-    "downlink_bytes",
-    "evaluation_bytes",
-    "keyframe_bytes",
-    "side_bytes",
-)
-RATE_COLUMNS = (
-    "uplink_sparsity",
-    "downlink_sparsity",
-    "uplink_bits_per_weight",
-    "downlink_bits_per_weight",
-)
-PART_COLUMNS = (
-    "uplink_header_bytes",
-    "downlink_header_bytes",
-    "uplink_side_bytes",
-    "training_keyframe_bytes",
-)
 _AFTER_METRICS = (
     *BYTE_COLUMNS,
     "clients",
@@ -137,7 +125,7 @@ class RunFolder:
             self._columns = self._metric_columns(result)
             self._write("rounds.csv", ("round", *self._columns, *_AFTER_METRICS))
         self._write("packets.csv", *map(_values, result.entries))
-        rates = _rates(result)
+        rates = rate_columns(result)
         for name, value in rates.items():
             self._rates[name].append(value)
         found = {**round_bytes(result.entries), **part_bytes(result.entries)}
@@ -261,66 +249,8 @@ class RunFolder:
         }
 
 
-def round_bytes(entries: list[Entry]) -> dict[str, int]:
-    """Return the byte columns of one round; keyframes and side are parts of the first three."""
-    evaluation = total(entries, lambda e: e.purpose == "evaluate")
-    up = total(entries, lambda e: e.purpose != "evaluate" and e.direction == "uplink")
-    down = total(entries, lambda e: e.purpose != "evaluate" and e.direction == "downlink")
-    keyframes = total(entries, lambda e: e.kind == "keyframe")
-    side = total(entries, lambda e: e.purpose == "side")
-    return dict(zip(BYTE_COLUMNS, (up, down, evaluation, keyframes, side), strict=True))
-
-
-def part_bytes(entries: list[Entry]) -> dict[str, int]:
-    """Return what a round's training bytes consist of beside what codecs wrote.
-
-    Headers are those of packets that are no keyframes and were read; keyframes count as a whole.
-    """
-    train = [entry for entry in entries if entry.purpose == "train"]
-    rest = [e for e in train if e.kind != "keyframe" and (e.payload_bytes or e.kind == "held")]
-    up, down = (
-        sum(e.packet_bytes - e.payload_bytes for e in rest if e.direction == direction)
-        for direction in ("uplink", "downlink")
-    )
-    side = total(entries, lambda e: e.purpose == "side" and e.direction == "uplink")
-    keyframes = total(train, lambda e: e.kind == "keyframe")
-    return dict(zip(PART_COLUMNS, (up, down, side, keyframes), strict=True))
-
-
-def zeros(tensors: Tensors, weights: Iterable[str]) -> dict[str, Any]:
-    """Return the share of exact zeros among a model's weights, and in each that has any.
-
-    Examples
-    --------
-    >>> model = {"a": np.array([[0.0, 1.0]]), "b": np.ones((3, 2)), "bias": np.zeros(2)}
-    >>> zeros(model, ["a", "b"])
-    {'model_sparsity': 0.125, 'layer_sparsity': {'a': 0.5}}
-    """
-    sizes = {name: tensors[name].size for name in weights}
-    found = {name: size - int(np.count_nonzero(tensors[name])) for name, size in sizes.items()}
-    return {
-        "model_sparsity": sum(found.values()) / max(sum(sizes.values()), 1),
-        "layer_sparsity": {name: count / sizes[name] for name, count in found.items() if count},
-    }
-
-
-def sizes(tensors: Tensors, manifest: Manifest) -> dict[str, int]:
-    """Return what a model takes in a file, by several ways to write it."""
-    return {
-        "model_bytes": float_bytes(tensors),
-        "model_deflated_bytes": deflated_bytes(tensors),
-        "model_packed_bytes": packed_bytes(tensors, manifest),
-    }
-
-
 def _values(entry: Entry) -> list[Any]:
     return [getattr(entry, name) for name in ENTRY_FIELDS]
-
-
-def _rates(result: RoundResult) -> dict[str, float]:
-    rates = {"uplink": result.uplink, "downlink": result.downlink}
-    made = {direction: rate for direction, rate in rates.items() if rate is not None}
-    return {f"{d}_{name}": value for d, rate in made.items() for name, value in vars(rate).items()}
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from fedcomp.config import run_folder
 from fedcomp.errors import FedcompError
-from fedcomp.report.curves import comparison, draw, read_curve
+from fedcomp.report.plots.curves import comparison, draw, read_curve
 from fedcomp.report.summary import read_summary
 from fedcomp.runtime import cpu_count
 

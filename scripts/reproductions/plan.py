@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fedcomp.report.curves import Counted
+    from fedcomp.report.plots.curves import Counted
 
 
 @dataclass(frozen=True)

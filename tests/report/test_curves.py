@@ -11,8 +11,8 @@ from rich.console import Console
 
 from fedcomp.errors import DataError, RunInterrupted
 from fedcomp.report import run_picture
-from fedcomp.report.curves import Curve, comparison, draw, read_curve
 from fedcomp.report.observer import RoundResult
+from fedcomp.report.plots.curves import Curve, comparison, draw, read_curve
 from fedcomp.report.runs import Run, read_run
 from tests.common import read_csv, read_summary, run_inline
 from tests.report.made import make_run

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fedcomp.errors import DataError
-from fedcomp.report.fairness import notes, refuse
-from fedcomp.report.groups import Group, group
+from fedcomp.report.comparison.fairness import notes, refuse
+from fedcomp.report.comparison.groups import Group, group
 from fedcomp.report.runs import all_folders, read_runs
 from tests.report.made import NONE, make_run
 

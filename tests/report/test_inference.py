@@ -18,10 +18,15 @@ from torch import nn
 
 from fedcomp.config import as_yaml, compose_config, stored_group
 from fedcomp.errors import DataError
-from fedcomp.report import inference, sparse_layers
 from fedcomp.report.cli import main
+from fedcomp.report.comparison import inference, sparse_layers
+from fedcomp.report.comparison.sparse_layers import (
+    SparseConv2d,
+    SparseLinear,
+    csr_bytes,
+    with_twins,
+)
 from fedcomp.report.runs import find_folders
-from fedcomp.report.sparse_layers import SparseConv2d, SparseLinear, csr_bytes, with_twins
 from fedcomp.report.summary import closing
 from tests.common import QUICK, read_summary, run_inline
 

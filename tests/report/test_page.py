@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fedcomp.report.cli import main
-from fedcomp.report.page_style import SCRIPT
+from fedcomp.report.comparison.page_style import SCRIPT
 from tests.report.browser import Browser, find
 from tests.report.made import make_run
 

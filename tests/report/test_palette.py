@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from fedcomp.config import group_choices
-from fedcomp.report.drawing import PAPER
-from fedcomp.report.inline_svg import lighter
-from fedcomp.report.labels import SIZE, End, put, spread
-from fedcomp.report.page_style import STYLE
-from fedcomp.report.palette import METHODS, Look, look_of, looks
+from fedcomp.report.comparison.inline_svg import lighter
+from fedcomp.report.comparison.page_style import STYLE
+from fedcomp.report.plots.drawing import PAPER
+from fedcomp.report.plots.labels import SIZE, End, put, spread
+from fedcomp.report.plots.palette import METHODS, Look, look_of, looks
 
 Array = np.ndarray[Any, Any]
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcomp.errors import DataError
+from fedcomp.report.plots.series import series
 from fedcomp.report.runs import PARTS, all_folders, read_run, read_runs
-from fedcomp.report.series import series
 from tests.common import read_csv, read_summary, run_inline
 from tests.report.made import make_run
 

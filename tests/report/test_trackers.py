@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from fedcomp import cli, registry
+from fedcomp.commands import EXIT_USAGE
 from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError, RunInterrupted
 from fedcomp.report.trackers import TRACKERS, TrackedRun, Tracker, TrackerSettings, tracked
@@ -197,7 +198,7 @@ def test_an_absent_package_is_named_before_anything_starts(
     monkeypatch.setattr("fedcomp.report.trackers.base.find_spec", lambda _: None)
     with pytest.raises(SystemExit) as left:
         cli.main([*QUICK, f"tracker={name}"])
-    assert left.value.code == cli.EXIT_USAGE
+    assert left.value.code == EXIT_USAGE
     assert capfd.readouterr().err == (
         f"fedcomp: tracker={name}: the package {name} is not installed; pip install"
         f" 'fedcomp[{name}]', or leave it at tracker=csv\n"

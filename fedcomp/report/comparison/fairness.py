@@ -6,12 +6,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fedcomp.errors import DataError
-from fedcomp.report.groups import OWN, TASK, is_in, short, short_value, unlike
+from fedcomp.report.comparison.groups import OWN, TASK, is_in, short, short_value, unlike
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from fedcomp.report.groups import Group
+    from fedcomp.report.comparison.groups import Group
     from fedcomp.report.runs import Run
 
 _TOLD = ("rounds", "train", "strategy", "network", "link", "engine", *OWN)

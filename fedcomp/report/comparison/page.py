@@ -7,20 +7,20 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from fedcomp import __version__
-from fedcomp.report.groups import differing, short
-from fedcomp.report.inline_svg import inline_svg, lighter, variable
-from fedcomp.report.page_style import SCRIPT, STYLE
-from fedcomp.report.palette import METHODS, looks
+from fedcomp.report.comparison.groups import differing, short
+from fedcomp.report.comparison.inline_svg import inline_svg, lighter, variable
+from fedcomp.report.comparison.page_style import SCRIPT, STYLE
+from fedcomp.report.comparison.results import NOTHING
+from fedcomp.report.plots.palette import METHODS, looks
 from fedcomp.report.progress import duration, megabytes
-from fedcomp.report.results import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from fedcomp.report.groups import Group
-    from fedcomp.report.palette import Look
-    from fedcomp.report.pictures import Picture
-    from fedcomp.report.results import Column
+    from fedcomp.report.comparison.groups import Group
+    from fedcomp.report.comparison.pictures import Picture
+    from fedcomp.report.comparison.results import Column
+    from fedcomp.report.plots.palette import Look
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _FEW = 12

@@ -6,8 +6,8 @@ import re
 from html import escape
 from typing import TYPE_CHECKING
 
-from fedcomp.report.drawing import FAINT, GRID, INK, PAPER
-from fedcomp.report.palette import METHODS
+from fedcomp.report.plots.drawing import FAINT, GRID, INK, PAPER
+from fedcomp.report.plots.palette import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,13 +10,13 @@ import numpy as np
 from rich.table import Table
 
 from fedcomp.errors import DataError
-from fedcomp.report.axes import count_rounds, log_axis, mark_target, power
-from fedcomp.report.drawing import as_png, beside, styled
-from fedcomp.report.lines import Line, draw_lines, legend_of, name_lines, room, tall
-from fedcomp.report.palette import looks
+from fedcomp.report.plots.axes import count_rounds, log_axis, mark_target, power
+from fedcomp.report.plots.drawing import as_png, beside, styled
+from fedcomp.report.plots.lines import Line, draw_lines, legend_of, name_lines, room, tall
+from fedcomp.report.plots.palette import looks
+from fedcomp.report.plots.series import Series
 from fedcomp.report.progress import megabytes
 from fedcomp.report.runs import read_run
-from fedcomp.report.series import Series
 from fedcomp.storage import save_bytes
 
 if TYPE_CHECKING:

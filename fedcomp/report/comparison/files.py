@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from fedcomp.report.drawing import as_png, as_svg
-from fedcomp.report.page import page
-from fedcomp.report.pictures import NAMES, draw
+from fedcomp.report.comparison.page import page
+from fedcomp.report.comparison.pictures import NAMES, draw
+from fedcomp.report.plots.drawing import as_png, as_svg
 from fedcomp.storage import save_bytes, save_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from fedcomp.report.groups import Group
-    from fedcomp.report.results import Column
+    from fedcomp.report.comparison.groups import Group
+    from fedcomp.report.comparison.results import Column
 
 
 def write(

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fedcomp.report.labels import End, put, width
-from fedcomp.report.palette import Look, look_of
+from fedcomp.report.plots.labels import End, put, width
+from fedcomp.report.plots.palette import Look, look_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    from fedcomp.report.series import Series
+    from fedcomp.report.plots.series import Series
 
 LABELLED = 12
 """More lines have no labels at their ends but a legend beside."""

@@ -15,7 +15,7 @@ from fedcomp.report.runs import BITS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from fedcomp.report.groups import Group
+    from fedcomp.report.comparison.groups import Group
     from fedcomp.report.runs import Run
 
 Value: TypeAlias = "str | int | float | None"

@@ -12,7 +12,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fedcomp.report.results import Column
+    from fedcomp.report.comparison.results import Column
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -66,7 +66,7 @@ def markdown(columns: Sequence[Column]) -> str:
 
     Examples
     --------
-    >>> from fedcomp.report.results import Cell, Column
+    >>> from fedcomp.report.comparison.results import Cell, Column
     >>> print(markdown([Column("best", ("b",), (Cell("1|2", (1,)),))]))
     | best |
     |---:|
@@ -83,7 +83,7 @@ def comma_separated(columns: Sequence[Column]) -> str:
 
     Examples
     --------
-    >>> from fedcomp.report.results import Cell, Column
+    >>> from fedcomp.report.comparison.results import Cell, Column
     >>> comma_separated([Column("a", ("x", "y"), (Cell("3", (3, None)),))])
     'x,y\n3,'
     """
@@ -100,7 +100,7 @@ def latex(columns: Sequence[Column]) -> str:
 
     Examples
     --------
-    >>> from fedcomp.report.results import Cell, Column
+    >>> from fedcomp.report.comparison.results import Cell, Column
     >>> print(latex([Column("a_b", ("x",), (Cell("50 %", (50,)),))]))
     \begin{tabular}{r}
     \hline

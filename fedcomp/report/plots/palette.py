@@ -59,7 +59,7 @@ _OTHERS = [
     for colour in dict.fromkeys(look.colour for look in METHODS.values())
 ]
 
-PARTS = {
+PART_LOOKS = {
     "updates": ("#4f8fc9", ""),
     "keyframes": ("#c7702b", "////"),
     "side": ("#b06fb5", "xxx"),

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedcomp.report.axes import power
-from fedcomp.report.drawing import FAINT, INK, PAPER, panels, styled
-from fedcomp.report.labels import SIZE, width
-from fedcomp.report.palette import PARTS, look_of
+from fedcomp.report.plots.axes import power
+from fedcomp.report.plots.drawing import FAINT, INK, PAPER, panels, styled
+from fedcomp.report.plots.labels import SIZE, width
+from fedcomp.report.plots.palette import PART_LOOKS, look_of
 from fedcomp.report.progress import megabytes
-from fedcomp.report.runs import PARTS as READ
-from fedcomp.report.runs import SENT
+from fedcomp.report.runs import PARTS, SENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fedcomp.report.groups import Group
+    from fedcomp.report.comparison.groups import Group
     from fedcomp.report.runs import Run
 
 MOST = 40
@@ -71,7 +70,7 @@ def split(groups: Sequence[Group]) -> Figure | None:
     names = [f"{group.label} {way}" for group in shown for way in ("up", "down")]
     rows = [way for group in shown for way in _parts(group)]
     heights = [at + _APART * (at // 2) for at in range(len(rows))]
-    there = [part for part in PARTS if any(row[part] for row in rows)]
+    there = [part for part in PART_LOOKS if any(row[part] for row in rows)]
     with styled():
         figure, (axes,) = panels(1, _BAR * heights[-1] + 0.3, 1.6, _left(names))
         _named(axes, names, heights)
@@ -79,7 +78,7 @@ def split(groups: Sequence[Group]) -> Figure | None:
         start = np.zeros(len(rows))
         for part in there:
             share = np.array([row[part] for row in rows]) / np.maximum(whole, 1)
-            colour, hatch = PARTS[part]
+            colour, hatch = PART_LOOKS[part]
             pen = {"edgecolor": PAPER, "linewidth": 0.5, "hatch": hatch}
             for bar in axes.barh(heights, share, 0.72, left=start, color=colour):
                 bar.set(**pen, visible=bar.get_width() > 0)
@@ -95,7 +94,7 @@ def split(groups: Sequence[Group]) -> Figure | None:
 
 def _parts(group: Group) -> tuple[dict[str, float], dict[str, float]]:
     """Return the bytes of a round by what they are for, up and down, on average."""
-    names = (*READ, *SENT)
+    names = (*PARTS, *SENT)
     runs = [run for run in group.runs if run.rounds]
     means = {name: sum(run.columns[name][1:].mean() for run in runs) for name in names}
     means = {name: float(value) / max(len(runs), 1) for name, value in means.items()}
@@ -118,7 +117,7 @@ def _parts(group: Group) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def _is_told(run: Run) -> bool:
-    return all(name in run.columns and np.isfinite(run.columns[name]).all() for name in READ)
+    return all(name in run.columns and np.isfinite(run.columns[name]).all() for name in PARTS)
 
 
 def _bytes_to(group: Group, target: float) -> tuple[float, int]:
@@ -161,7 +160,8 @@ def _legend(axes: Axes, parts: Sequence[str]) -> None:
     from matplotlib.patches import Patch
 
     handles = [
-        Patch(facecolor=PARTS[part][0], edgecolor=PAPER, hatch=PARTS[part][1]) for part in parts
+        Patch(facecolor=PART_LOOKS[part][0], edgecolor=PAPER, hatch=PART_LOOKS[part][1])
+        for part in parts
     ]
     axes.legend(
         handles,

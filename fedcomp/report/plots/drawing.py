@@ -6,7 +6,7 @@ import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fedcomp.report.labels import SIZE
+from fedcomp.report.plots.labels import SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedcomp.report.drawing import FAINT
-from fedcomp.report.labels import SIZE, Box, in_the_way, width
+from fedcomp.report.plots.drawing import FAINT
+from fedcomp.report.plots.labels import SIZE, Box, in_the_way, width
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
 
-    from fedcomp.report.lines import Line
+    from fedcomp.report.plots.lines import Line
 
 _LEAST_SPAN = 4.0
 

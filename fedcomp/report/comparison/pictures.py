@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fedcomp.report.axes import count_rounds, log_axis, mark_target, power
-from fedcomp.report.bars import split, to_target
-from fedcomp.report.drawing import panels, styled
-from fedcomp.report.lines import Line, draw_lines, name_lines, room, tall
-from fedcomp.report.palette import looks
+from fedcomp.report.comparison.bars import split, to_target
+from fedcomp.report.plots.axes import count_rounds, log_axis, mark_target, power
+from fedcomp.report.plots.drawing import panels, styled
+from fedcomp.report.plots.lines import Line, draw_lines, name_lines, room, tall
+from fedcomp.report.plots.palette import looks
+from fedcomp.report.plots.series import POINTS, series, thinned
 from fedcomp.report.runs import BITS
-from fedcomp.report.series import POINTS, series, thinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from matplotlib.figure import Figure
 
-    from fedcomp.report.groups import Group
+    from fedcomp.report.comparison.groups import Group
     from fedcomp.report.runs import Run
     from fedcomp.tensors import Array
 

@@ -23,8 +23,8 @@ from fedcomp.config import stored_group
 from fedcomp.errors import DataError
 from fedcomp.models import MODELS
 from fedcomp.models.base import manifest_of
+from fedcomp.report.comparison.sparse_layers import csr_bytes, sparse_layers, with_twins
 from fedcomp.report.progress import megabytes
-from fedcomp.report.sparse_layers import csr_bytes, sparse_layers, with_twins
 from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from torch import Tensor, nn
 
-    from fedcomp.report.sparse_layers import Layer
+    from fedcomp.report.comparison.sparse_layers import Layer
 
 BATCHES = (1, 32)
 """Batch sizes that are measured: one sample at a time, and many."""

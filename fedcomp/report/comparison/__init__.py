@@ -1,0 +1,1 @@
+"""What `fedcomp-report` prints, draws and writes of several runs."""

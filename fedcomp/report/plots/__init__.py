@@ -1,0 +1,1 @@
+"""Pictures of runs: colours, lines, axes, labels."""
