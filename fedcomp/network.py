@@ -26,8 +26,8 @@ MEGABIT = 1e6
 SEGMENT_BITS = 8 * 1460
 """The payload of a TCP segment on Ethernet."""
 
-_EXACT = 1e-12
-"""A transfer with less than this share left has ended."""
+_TOGETHER = 1 + 1e-12
+"""Transfers whose times to the end differ by no more than this factor end at once."""
 
 
 @dataclass(frozen=True)
@@ -180,25 +180,27 @@ def arrivals(
     >>> arrivals([0, 0], [50, 100], [10, 10], 10)
     [10.0, 15.0]
     """
-    begin, left, rates = (np.asarray(given, float) for given in (starts, bits, most))
+    begin, left, rates = (np.array(given, float) for given in (starts, bits, most))
     if capacity is None:
         return list(map(float, begin + left / rates))
-    small = left * _EXACT
     ends, waiting = begin.copy(), left > 0
     now = 0.0
     while waiting.any():
         active = waiting & (begin <= now)
-        later = begin[waiting & (begin > now)]
+        comes = float(begin[waiting & (begin > now)].min(initial=math.inf))
         if not active.any():
-            now = float(later.min())
+            now = comes
             continue
         speed = fair_rates(rates[active], capacity)
-        step = float((left[active] / speed).min())
-        if later.size:
-            step = min(step, float(later.min()) - now)
-        left[active] -= speed * step
+        needed = left[active] / speed
+        step = float(needed.min())
+        if now + step > comes:
+            left[active] = np.maximum(left[active] - speed * (comes - now), 0.0)
+            now = comes
+            continue
         now += step
-        done = active & (left <= small)
+        left[active] -= speed * step
+        done = np.flatnonzero(active)[needed <= step * _TOGETHER]
         ends[done] = now
-        waiting &= ~done
+        waiting[done] = False
     return list(map(float, ends))

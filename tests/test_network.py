@@ -91,6 +91,12 @@ def test_a_shared_line_carries_what_it_can_and_no_more(
     assert all(late >= early * (1 - 1e-9) for late, early in zip(ends, more, strict=True))
 
 
+@pytest.mark.parametrize("bits", [5e-324, 1e-310, 1e-9, 1e18])
+def test_transfers_of_any_size_end(bits: float) -> None:
+    ends = arrivals([0.0, 1.0, 1e9], [bits, bits, bits], [3.0, 7.0, 5.0], 3.0)
+    assert all(end >= start + bits / 3.0 for end, start in zip(ends, (0, 1, 1e9), strict=True))
+
+
 @given(st.lists(st.floats(0.1, 100.0), min_size=1), st.floats(0.1, 500.0))
 def test_shares_are_max_min_fair(most: list[float], capacity: float) -> None:
     """All is used that can be, and whoever gets less than it can use gets as much as anybody."""
