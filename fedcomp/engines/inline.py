@@ -67,7 +67,7 @@ def _grid(client_app: ClientApp, contexts: dict[int, Context]) -> Any:
     class InlineGrid(Grid):
         def __init__(self) -> None:
             self._replies: dict[str, Message] = {}
-            self._numbers = count(1)
+            self._names = (f"{number:064x}" for number in count(1))  # as long as Flower's
 
         def set_run(self, run: Any) -> None:
             self._run = run
@@ -88,7 +88,7 @@ def _grid(client_app: ClientApp, contexts: dict[int, Context]) -> Any:
         def push_messages(self, messages: Iterable[Message]) -> list[str]:
             identifiers = []
             for message in messages:
-                private.set_message_id(message, str(next(self._numbers)))
+                private.set_message_id(message, next(self._names))
                 self._replies[message.metadata.message_id] = self._answer(message)
                 identifiers.append(message.metadata.message_id)
             return identifiers
@@ -113,7 +113,7 @@ def _grid(client_app: ClientApp, contexts: dict[int, Context]) -> Any:
                 reply = client_app(copy, contexts[meta.dst_node_id])
             except Exception as error:
                 reply = Message(Error(0, f"{type(error).__name__}: {error}"), reply_to=copy)
-            private.set_message_id(reply, str(next(self._numbers)))
+            private.set_message_id(reply, next(self._names))
             return reply
 
     return InlineGrid()
