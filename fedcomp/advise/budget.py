@@ -22,7 +22,7 @@ _FACTORS = {
     "GiB": 2.0**30,
 }
 _BITS, _RATIO = "bits", "x"
-MESSAGE_BYTES = 300
+MESSAGE_BYTES = 350
 """About what a message of Flower's has around a packet."""
 
 UNITS = (*_FACTORS, _BITS, _RATIO)

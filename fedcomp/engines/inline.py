@@ -113,7 +113,6 @@ def _grid(client_app: ClientApp, contexts: dict[int, Context]) -> Any:
                 reply = client_app(copy, contexts[meta.dst_node_id])
             except Exception as error:
                 reply = Message(Error(0, f"{type(error).__name__}: {error}"), reply_to=copy)
-            private.set_message_id(reply, next(self._names))
             return reply
 
     return InlineGrid()
