@@ -32,11 +32,14 @@ def test_every_run_of_a_plan_composes_and_shares_the_field(name: str) -> None:
     plan = import_module(f"scripts.reproductions.{name}").PLAN
     assert plan.reference in plan.runs
     assert all(re.fullmatch(r"\w+", run) for run in plan.runs), "they name folders"
-    configs = {run: compose_config([*plan.field, *words]) for run, words in plan.runs.items()}
     shared = ("partition", "model", "clients", "fraction", "seed", "strategy")
-    for config in configs.values():
-        assert all(config[key] == configs[plan.reference][key] for key in shared)
-        assert clients_share(config) == clients_share(configs[plan.reference])
+    for quick in {False, bool(plan.quick)}:
+        configs = {job: compose_config(list(job.words)) for job in plan.jobs(quick=quick)}
+        for job, config in configs.items():
+            alike = (plan.reference, job.case, job.seed)
+            reference = next(c for other, c in configs.items() if other[:3] == alike)
+            assert all(config[key] == reference[key] for key in shared)
+            assert clients_share(config) == clients_share(reference)
 
 
 def clients_share(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -15,14 +16,19 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fedcomp.config import run_folder
+from fedcomp import resume
+from fedcomp.config import config_dir, run_folder
 from fedcomp.errors import FedcompError
-from fedcomp.report.plots.curves import comparison, draw, read_curve
+from fedcomp.report.comparison import formats
+from fedcomp.report.plots.curves import draw, read_curve
 from fedcomp.report.summary import read_summary
 from fedcomp.runtime import cpu_count
+from scripts.reproductions.results import collect, columns, target_of
 
 if TYPE_CHECKING:
-    from scripts.reproductions.plan import Plan
+    from collections.abc import Sequence
+
+    from scripts.reproductions.plan import Job, Plan
 
 PLANS = ("codecs", "ecqx", "fedcompress", "fedcompress_speech", "feddip", "feddip_cifar10", "fsfl")
 """Modules of this package with a `PLAN`."""
@@ -33,8 +39,12 @@ def main() -> None:
     parser.add_argument("name", choices=PLANS)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every run")
     parser.add_argument("--only", action="append", metavar="RUN", help="this run; repeatable")
+    parser.add_argument("--quick", action="store_true", help="short runs: minutes on two cores")
     parser.add_argument("--jobs", type=int, default=1, help="so many runs at a time")
     parser.add_argument("--folder", type=Path, default=Path("outputs/reproduce"))
+    parser.add_argument(
+        "--save", action="store_true", help="write the figures to conf/experiment/NAME.json"
+    )
     given = parser.parse_intermixed_args()  # words may follow options
     plan: Plan = import_module(f"scripts.reproductions.{given.name}").PLAN
     unknown = set(given.only or ()) - set(plan.runs)
@@ -42,50 +52,59 @@ def main() -> None:
         parser.error(f"there is no run {min(unknown)!r}; choose of {', '.join(plan.runs)}")
     if given.jobs < 1:
         parser.error(f"--jobs {given.jobs}: at least 1")
-    folder = given.folder.resolve() / given.name
-    names = given.only or list(plan.runs)
+    if given.quick and not plan.quick:
+        parser.error(f"--quick: {given.name} has no short runs")
+    if given.save and (given.quick or given.overrides):
+        parser.error("--save: keeps figures of the runs as they are planned alone")
+    folder = given.folder.resolve() / (given.name + ("_quick" if given.quick else ""))
+    jobs = list(plan.jobs(quick=given.quick))
+    wanted = [job for job in jobs if given.only is None or job.run in given.only]
     with ThreadPoolExecutor(given.jobs) as pool:
-        jobs = {n: pool.submit(run, plan, n, folder / n, given) for n in names}
+        begun = {job: pool.submit(run, job, folder, given) for job in wanted}
         try:
-            failed = [name for name, job in jobs.items() if not job.result()]
+            failed = [job.folder for job, done in begun.items() if not done.result()]
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             sys.exit(130)
-    show(plan, folder)
+    file = config_dir() / "experiment" / f"{given.name}.json"
+    show(plan, jobs, folder, file if given.save else None)
     if failed:
         sys.exit(f"scripts/reproduce: {', '.join(failed)} failed; see the messages above")
 
 
-def run(plan: Plan, name: str, folder: Path, given: argparse.Namespace) -> bool:
+def run(job: Job, place: Path, given: argparse.Namespace) -> bool:
     """Run one job in a process of its own unless it is there; tell whether it succeeded."""
-    words = shlex.join([*plan.field, *plan.runs[name], *given.overrides])
+    folder = place / job.folder
+    words = shlex.join([*job.words, *given.overrides])
     note, log = folder.with_suffix(".txt"), folder.with_suffix(".log")
+    begun = [*shlex.split(words), run_folder(folder)]
     if folder.exists() and note.exists():
         if note.read_text(encoding="utf-8") != words:
             print(
-                f"{name}: {folder} holds a run with other settings, see {note.name} beside it;"
-                " give another --folder, or move it away",
+                f"{job.folder}: {folder} holds a run with other settings, see {note.name} beside"
+                " it; give another --folder, or move it away",
                 file=sys.stderr,
             )
             return False
         if _finished(folder):
-            print(f"{name}: there already, in {folder}", flush=True)
+            print(f"{job.folder}: there already, in {folder}", flush=True)
             return True
-        shutil.rmtree(folder)
-    print(f"{name}: fedcomp {words}", flush=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+        if resume.can_go_on(folder):
+            begun = [f"resume={shlex.quote(str(folder))}"]
+        else:
+            shutil.rmtree(folder)
+    print(f"{job.folder}: fedcomp {words}", flush=True)
+    place.mkdir(parents=True, exist_ok=True)
     note.write_text(words, encoding="utf-8")
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "fedcomp",
-        *shlex.split(words),
-        run_folder(folder),
-    ]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(cpu_count() // given.jobs, 1))}
-    with log.open("w", encoding="utf-8") as out:
-        done = subprocess.run(command, stdout=out, stderr=out, env=environment, check=False)
+    with log.open("a", encoding="utf-8") as out:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "fedcomp", *begun],
+            stdout=out,
+            stderr=out,
+            env=environment,
+            check=False,
+        )
     if done.returncode:
         print(log.read_text(encoding="utf-8")[-2000:], file=sys.stderr)
     return done.returncode == 0
@@ -98,26 +117,28 @@ def _finished(folder: Path) -> bool:
         return False
 
 
-def show(plan: Plan, folder: Path) -> None:
-    """Print and draw what has been run so far."""
-    there = [name for name in plan.runs if (folder / name / "summary.json").exists()]
-    if plan.reference not in there:
-        print(f"without the run {plan.reference} there is nothing to compare with")
-        return
+def show(plan: Plan, jobs: Sequence[Job], folder: Path, save: Path | None = None) -> None:
+    """Print and draw what has been run so far, and keep its figures on request."""
     try:
-        curves = {name: read_curve(folder / name, name, plan.counted) for name in there}
-        running = [n for n in there if read_summary(folder / n)["status"] != "finished"]
+        results = collect(plan, jobs, folder)
     except FedcompError as error:
         sys.exit(f"scripts/reproduce: {error}")
-    reference = curves[plan.reference]
-    target = reference.scores[(len(reference.scores) - 1) // 2]
-    table = comparison(list(curves.values()), reference, target, plan.budget_bytes)
-    wide = None if sys.stdout.isatty() else 160
-    Console(width=wide).print(table)
-    if running:
-        print(f"not finished: {', '.join(running)}")
-    draw(list(curves.values()), folder / "curves.png", target)
-    print(f"{reference.metric} by round and by bytes: {folder / 'curves.png'}")
+    if not any(entry["run"] == plan.reference for entry in results["runs"]):
+        print(f"without the run {plan.reference} there is nothing to compare with")
+        return
+    table, _ = formats.text(columns(results), 10_000)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    for case in plan.cases:
+        chosen = [j for j in jobs if (j.case, j.seed) == (case, next(iter(plan.seeds), None))]
+        there = [job for job in chosen if (folder / job.folder / "summary.json").exists()]
+        curves = [read_curve(folder / job.folder, job.run, plan.counted) for job in there]
+        if curves:
+            path = folder / f"curves{case and '-'}{case}.png"
+            draw(curves, path, target_of(plan, curves))
+            print(f"{results['metric']} by round and by bytes: {path}")
+    if save is not None:
+        save.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        print(f"figures: {save}")
 
 
 if __name__ == "__main__":

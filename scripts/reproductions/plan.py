@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from fedcomp.report.plots.curves import Counted
+
+
+class Job(NamedTuple):
+    """One run of a comparison."""
+
+    run: str
+    case: str
+    seed: int | None
+    words: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder."""
+        seed = "" if self.seed is None else f"seed{self.seed}"
+        return "-".join(part for part in (self.run, self.case, seed) if part)
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,14 @@ class Plan:
         Which bytes are compared.
     budget_bytes
         A number of bytes at which all runs are compared, too.
+    cases
+        Words of settings in each of which all runs are compared; each has a target of its own.
+    seeds
+        Every run is there once for each; none: once, with the field's seed.
+    quick
+        More words under `--quick`, which takes minutes on two cores.
+    quick_seeds
+        So many of the seeds, the first ones, under `--quick`.
     """
 
     field: tuple[str, ...]
@@ -34,3 +57,17 @@ class Plan:
     reference: str
     counted: Counted = "both"
     budget_bytes: int | None = None
+    cases: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"": ()})
+    seeds: tuple[int, ...] = ()
+    quick: tuple[str, ...] = ()
+    quick_seeds: int = 1
+
+    def jobs(self, *, quick: bool = False) -> Iterator[Job]:
+        """Yield all runs, those that are compared with each other one after the other."""
+        seeds = self.seeds[: self.quick_seeds if quick else None] or (None,)
+        for case, setting in self.cases.items():
+            for seed in seeds:
+                last = () if seed is None else (f"seed={seed}",)
+                for run, words in self.runs.items():
+                    given = (*self.field, *setting, *words, *last, *(self.quick if quick else ()))
+                    yield Job(run, case, seed, given)

@@ -1,31 +1,19 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from rich.console import Console
 
 from fedcomp.errors import DataError, RunInterrupted
 from fedcomp.report import run_picture
 from fedcomp.report.observer import RoundResult
-from fedcomp.report.plots.curves import Curve, comparison, draw, read_curve
+from fedcomp.report.plots.curves import Curve, draw, read_curve
 from fedcomp.report.runs import Run, read_run
 from tests.common import read_csv, read_summary, run_inline
 from tests.report.made import make_run
-
-
-def printed(
-    curves: list[Curve], reference: Curve, target: float, budget: int | None = None
-) -> list[list[str]]:
-    console = Console(file=io.StringIO(), width=160)
-    console.print(comparison(curves, reference, target, budget))
-    file = console.file
-    assert isinstance(file, io.StringIO)
-    return [line.split() for line in file.getvalue().splitlines()]
 
 
 def test_a_curve_is_that_of_the_files(tmp_path: Path) -> None:
@@ -42,33 +30,11 @@ def test_a_curve_is_that_of_the_files(tmp_path: Path) -> None:
     )
 
 
-def test_bytes_to_a_target_are_compared() -> None:
-    plain = Curve("plain", "accuracy", (0.1, 0.5, 0.6), (0, 4000, 8000), 8000)
-    sparse = Curve("sparse", "accuracy", (0.1, 0.3, 0.5, 0.55), (0, 10, 20, 30), 12000)
-    never = Curve("never", "accuracy", (0.1, 0.2), (0, 0), 0)
-    rows = printed([plain, sparse, never], plain, 0.5)
-    assert rows[1][0] == "plain"
-    assert rows[1][-5:] == ["1", "4.0", "kB", "1.0", "×"]
-    assert rows[2][:4] == ["sparse", "3", "0.5500", "0.5500"]
-    assert rows[2][-5:] == ["2", "20", "B", "200.0", "×"]
-    assert rows[3][-4:] == ["–", "–", "–", "–"]
-
-
 def test_bytes_of_the_uplink_are_compared_alone(tmp_path: Path) -> None:
     run = run_inline(tmp_path, "method=half", "rounds=2", "strategy.fraction_evaluate=1.0")
     curve, summary = read_curve(run, "up", "uplink"), read_summary(run)
     assert curve.sent[-1] == summary["uplink_bytes"] < read_curve(run).sent[-1]
     assert 2 * curve.reference_bytes == summary["reference_bytes"]
-    rows = printed([curve], curve, 0.0)
-    assert [word for word in rows[0] if word in ("sent", "up")] == ["sent", "up"] * 2
-
-
-def test_what_a_budget_pays_for_is_shown_with_its_round() -> None:
-    plain = Curve("plain", "accuracy", (0.1, 0.5, 0.6), (0, 4000, 8000), 8000)
-    sparse = Curve("sparse", "accuracy", (0.1, 0.3, 0.5, 0.55), (0, 10, 20, 30), 12000)
-    rows = printed([plain, sparse], plain, 0.5, 5000)
-    assert [row[-2:] for row in rows[1:3]] == [["0.5000", "(1)"], ["0.5500", "(3)"]]
-    assert " ".join(rows[0]).endswith("accuracy (round) for 5.0 kB")
 
 
 def test_curves_are_drawn(tmp_path: Path) -> None:

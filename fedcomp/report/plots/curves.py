@@ -1,4 +1,4 @@
-"""Runs beside each other: their metric by round and by bytes, as a table and as a picture."""
+"""Runs beside each other in a picture: their metric by round and by bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-from rich.table import Table
 
 from fedcomp.errors import DataError
 from fedcomp.report.plots.axes import count_rounds, log_axis, mark_target, power
@@ -15,7 +14,6 @@ from fedcomp.report.plots.drawing import as_png, beside, styled
 from fedcomp.report.plots.lines import Line, draw_lines, legend_of, name_lines, room, tall
 from fedcomp.report.plots.palette import looks
 from fedcomp.report.plots.series import Series
-from fedcomp.report.progress import megabytes
 from fedcomp.report.runs import read_run
 from fedcomp.storage import save_bytes
 
@@ -83,53 +81,6 @@ def read_curve(folder: Path, name: str = "", counted: Counted = "both") -> Curve
     reference = int(run.summary["reference_bytes"]) // (1 if counted == "both" else 2)
     scores = tuple(map(float, run.scores))
     return Curve(name or run.method, run.metric, scores, sent, reference, counted)
-
-
-def comparison(
-    curves: Sequence[Curve], reference: Curve, target: float, budget_bytes: int | None = None
-) -> Table:
-    """Return a row a run: the final metric, bytes, and what it took to reach a target.
-
-    Parameters
-    ----------
-    reference
-        The run whose bytes to the target all others are divided by.
-    budget_bytes
-        Show the metric that so many bytes pay for, too.
-    """
-    metric = reference.metric
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("run")
-    sent = "sent" if reference.counted == "both" else "sent up"
-    columns = ("rounds", metric, "best", sent, "ratio")
-    for name in (*columns, f"round with {target:.4f}", f"{sent} then", "fewer bytes"):
-        table.add_column(name, justify="right")
-    if budget_bytes is not None:
-        table.add_column(f"{metric} (round) for {megabytes(budget_bytes)}", justify="right")
-    base = reference.reached(target)
-    for curve in curves:
-        at = curve.reached(target)
-        cells = ["–", "–", "–"]
-        if at is not None:
-            less = reference.sent[base] / curve.sent[at] if base and curve.sent[at] else None
-            cells = [str(at), megabytes(curve.sent[at]), "–" if less is None else f"{less:.1f} ×"]
-        ratio = curve.reference_bytes / curve.sent[-1] if curve.sent[-1] else None
-        table.add_row(
-            curve.name,
-            str(len(curve.scores) - 1),
-            f"{curve.scores[-1]:.4f}",
-            f"{max(curve.scores):.4f}",
-            megabytes(curve.sent[-1]),
-            "–" if ratio is None else f"{ratio:.1f} ×",
-            *cells,
-            *([] if budget_bytes is None else [_paid(curve, budget_bytes)]),
-        )
-    return table
-
-
-def _paid(curve: Curve, budget_bytes: int) -> str:
-    at = curve.within(budget_bytes)
-    return f"{curve.scores[at]:.4f} ({at})"
 
 
 def draw(curves: Sequence[Curve], path: Path, target: float | None = None) -> None:

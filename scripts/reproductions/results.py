@@ -1,0 +1,178 @@
+"""What the runs of a comparison came to: as JSON, and as a table."""
+
+from __future__ import annotations
+
+import csv
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from fedcomp.report.comparison.results import NOTHING, Cell, Column
+from fedcomp.report.plots.curves import read_curve
+from fedcomp.report.progress import duration, megabytes
+from fedcomp.report.runfolder import versions
+from fedcomp.report.summary import read_summary
+from fedcomp.runtime import cpu_count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from fedcomp.report.plots.curves import Curve
+    from scripts.reproductions.plan import Job, Plan
+
+Results: TypeAlias = Mapping[str, Any]
+
+_CODECS = ("encode_seconds", "decode_seconds")
+
+
+def collect(plan: Plan, jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
+    """Return the figures of all runs that are there, with what they were measured on.
+
+    A run is compared with the reference of its own case and seed.
+    """
+    found = {job: folder / job.folder for job in jobs}
+    found = {job: place for job, place in found.items() if (place / "summary.json").is_file()}
+    curves = {job: read_curve(place, job.run, plan.counted) for job, place in found.items()}
+    groups: dict[tuple[str, int | None], list[Curve]] = {}
+    for job, curve in curves.items():
+        groups.setdefault((job.case, job.seed), []).append(curve)
+    runs = []
+    for job, place in found.items():
+        summary, curve = read_summary(place), curves[job]
+        entry = {
+            "run": job.run,
+            "case": job.case,
+            "seed": summary["seed"],
+            "status": summary["status"],
+            "words": " ".join(job.words),
+            "rounds": len(curve.scores) - 1,
+            "final": curve.scores[-1],
+            "best": max(curve.scores),
+            "sent_bytes": curve.sent[-1],
+            "ratio": curve.reference_bytes / max(curve.sent[-1], 1),
+            "codec_seconds": _codec_seconds(place),
+        }
+        if plan.budget_bytes is not None:
+            within = curve.within(plan.budget_bytes)
+            entry |= {"budget_round": within, "budget_score": curve.scores[within]}
+        entry |= _to_target(plan, curve, groups[job.case, job.seed], place)
+        runs.append(entry)
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {"cores": cpu_count(), "processor": _processor(), "accelerator": _accelerator()},
+        "versions": versions(),
+        "metric": next(iter(curves.values())).metric if curves else "",
+        "counted": plan.counted,
+        "budget_bytes": plan.budget_bytes,
+        "runs": runs,
+    }
+
+
+def target_of(plan: Plan, curves: Iterable[Curve]) -> float | None:
+    """Return what the reference among some curves has after half its rounds."""
+    found = (curve.scores for curve in curves if curve.name == plan.reference)
+    return next((scores[(len(scores) - 1) // 2] for scores in found), None)
+
+
+def _to_target(plan: Plan, curve: Curve, group: Sequence[Curve], place: Path) -> dict[str, Any]:
+    """Return what it took to reach the target of a group of curves."""
+    target = target_of(plan, group)
+    if target is None or not (at := curve.reached(target)):
+        return {"target": target}
+    (reference,) = (other for other in group if other.name == plan.reference)
+    return {
+        "target": target,
+        "rounds_to_target": at,
+        "bytes_to_target": curve.sent[at],
+        "times_fewer_bytes": reference.sent[reference.reached(target) or 0] / curve.sent[at],
+        "network_seconds_to_target": _network_seconds(place, at),
+    }
+
+
+def columns(results: Results) -> list[Column]:
+    """Return a table: a row a case and run, the mean over seeds and the sample deviation."""
+    groups: dict[tuple[str, str], list[Results]] = {}
+    for entry in results["runs"]:
+        groups.setdefault((entry["case"], entry["run"]), []).append(entry)
+    made = list(groups.values())
+
+    def column(title: str, key: str, text: Callable[[float], str], *, off: bool = False) -> Column:
+        return Column(title, (key,), tuple(_cell(group, key, text, off=off) for group in made))
+
+    first = [Column("method", ("run",), tuple(_named(group, "run") for group in made))]
+    if len({case for case, _ in groups}) > 1:
+        first.insert(0, Column("case", ("case",), tuple(_named(group, "case") for group in made)))
+    if any(len(group) > 1 for group in made):
+        counts = tuple(Cell(str(len(group)), (len(group),)) for group in made)
+        first.append(Column("seeds", ("seeds",), counts))
+    sent = "sent" if results["counted"] == "both" else "sent up"
+    last = [
+        column("rounds", "rounds", "{:.0f}".format),
+        column(results["metric"], "final", "{:.4f}".format, off=True),
+        column(sent, "sent_bytes", lambda value: megabytes(round(value))),
+        column("ratio", "ratio", _times),
+        column("to target", "bytes_to_target", lambda value: megabytes(round(value))),
+        column("fewer bytes", "times_fewer_bytes", _times, off=True),
+        column("rounds to it", "rounds_to_target", "{:.3g}".format),
+    ]
+    if any(entry.get("network_seconds_to_target") for entry in results["runs"]):
+        last.append(column("network time to it", "network_seconds_to_target", duration))
+    if results["budget_bytes"] is not None:
+        title = f"{results['metric']} for {megabytes(results['budget_bytes'])}"
+        last.append(column(title, "budget_score", "{:.4f}".format))
+    last.append(column("codec time", "codec_seconds", duration))
+    return [*first, *last]
+
+
+def _times(value: float) -> str:
+    return f"{value:.1f} ×" if value < 100 else f"{value:.0f} ×"
+
+
+def _named(group: Sequence[Results], key: str) -> Cell:
+    going = "" if all(entry["status"] == "finished" for entry in group) else " …"
+    name = group[0][key]
+    return Cell(name + (going if key == "run" else ""), (name,))
+
+
+def _cell(group: Sequence[Results], key: str, text: Callable[[float], str], *, off: bool) -> Cell:
+    found = [entry[key] for entry in group if entry.get(key) is not None]
+    if not found:
+        return Cell(NOTHING, (None,))
+    middle = mean(found)
+    shown = text(middle)
+    if off and len(found) > 1:
+        spread = text(stdev(found))
+        shown = f"{shown} ± {spread}"
+    some = f" ({len(found)} of {len(group)})" if len(found) < len(group) else ""
+    return Cell(shown + some, (middle,))
+
+
+def _codec_seconds(folder: Path) -> float:
+    """Return what coding took in all, on all sides."""
+    with (folder / "rounds.csv").open(newline="", encoding="utf-8") as file:
+        return sum(float(row[name] or 0) for row in csv.DictReader(file) for name in _CODECS)
+
+
+def _network_seconds(folder: Path, last: int) -> float | None:
+    """Return the seconds on a simulated network up to the end of a round."""
+    with (folder / "rounds.csv").open(newline="", encoding="utf-8") as file:
+        cells = [row["network_seconds"] for row in csv.DictReader(file)][: last + 1]
+    return sum(map(float, filter(None, cells))) if any(cells) else None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def _accelerator() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
