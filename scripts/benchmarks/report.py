@@ -34,7 +34,7 @@ def rows() -> Iterator[Row]:
         folder = Path(place) / "runs"
         for number in range(_RUNS):
             _write(folder / f"run{number:03}", number)
-        ours, theirs, seconds = [], [], []
+        ours, theirs = [], []
         for _ in range(1 + _REPEATS):
             began = time.perf_counter()
             runs, _ = read_runs(all_folders([folder]))
