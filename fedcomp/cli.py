@@ -13,7 +13,7 @@ from threading import main_thread
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
-from fedcomp.commands import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from fedcomp.commands import EXIT_FAILED, EXIT_INTERRUPTED, code_of
 from fedcomp.errors import ConfigError, DataError, FedcompError, RunInterrupted
 from fedcomp.signals import interrupting
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from fedcomp.setup import Setup
 
 log = logging.getLogger(__name__)
-
 
 _SHOWN = 5
 
@@ -59,18 +58,7 @@ Examples:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with 0, 1 (failed), 2 (wrong arguments) or 130 (interrupted)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        code = _dispatch(given)
-    except ConfigError as error:
-        for problem in error.problems:
-            print(f"fedcomp: {problem}", file=sys.stderr)
-        code = EXIT_USAGE
-    except (FedcompError, OSError) as error:
-        print(f"fedcomp: {error}", file=sys.stderr)
-        code = EXIT_FAILED
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-    _leave(code)
+    _leave(code_of("fedcomp", lambda: _dispatch(given)))
 
 
 def _leave(code: int) -> None:

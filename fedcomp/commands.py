@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from fedcomp.errors import ConfigError, DataError, FedcompError
+from fedcomp.errors import ConfigError, FedcompError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,19 +14,34 @@ if TYPE_CHECKING:
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
-def end(name: str, work: Callable[[], None]) -> NoReturn:
-    """Do a command's work and exit with 0, 1 (failed), 2 (wrong arguments) or 130 (interrupted)."""
-    code = 0
+def code_of(
+    name: str,
+    work: Callable[[], int | None],
+    usage: tuple[type[FedcompError], ...] = (ConfigError,),
+) -> int:
+    """Do a command's work, say what went wrong, and return the exit code.
+
+    Parameters
+    ----------
+    usage
+        Errors that are the user's: wrong arguments.
+    """
     try:
-        work()
-    except (ConfigError, DataError) as error:
+        return work() or 0
+    except usage as error:
         for problem in getattr(error, "problems", [str(error)]):
             print(f"{name}: {problem}", file=sys.stderr)
-        code = EXIT_USAGE
+        return EXIT_USAGE
     except (FedcompError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
-        code = EXIT_FAILED
+        return EXIT_FAILED
     except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def leave(code: int) -> NoReturn:
+    """Exit, at once after an interruption: torch and numba take their time."""
+    if code == EXIT_INTERRUPTED:
         print("interrupted", flush=True)
-        os._exit(EXIT_INTERRUPTED)  # at once: torch and numba take their time
+        os._exit(code)
     sys.exit(code)

@@ -95,6 +95,8 @@ def test_a_run_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
         (("nothing",), "invalid choice"),
         (("fsfl", "--only", "x"), "no run 'x'"),
         (("fsfl", "--jobs", "0"), "at least 1"),
+        (("fsfl", "--quick"), "fsfl has no short runs"),
+        (("fsfl", "--save", "seed=2"), "as they are planned"),
     ],
 )
 def test_mistakes_are_named(words: tuple[str, ...], reason: str, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from fedcomp import __version__
-from fedcomp.commands import end
-from fedcomp.errors import ConfigError, FedcompError
+from fedcomp.commands import code_of, leave
+from fedcomp.errors import ConfigError, DataError, FedcompError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with 0, 1 (failed), 2 (wrong arguments) or 130 (interrupted)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    end("fedcomp-advise", lambda: _dispatch(given))
+    leave(code_of("fedcomp-advise", lambda: _dispatch(given), (ConfigError, DataError)))
 
 
 def _dispatch(arguments: list[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
-from fedcomp.commands import end
+from fedcomp.commands import code_of, leave
 from fedcomp.errors import ConfigError, suggest
 from fedcomp.quantise.settings import QuantiseSettings
 from fedcomp.signals import interrupting
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with interrupting(hooks):
             _dispatch(given, hooks)
 
-    end("fedcomp-quantise", work)
+    leave(code_of("fedcomp-quantise", work))
 
 
 def _dispatch(arguments: list[str], hooks: Hooks) -> None:

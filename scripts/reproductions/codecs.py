@@ -42,4 +42,5 @@ PLAN = Plan(
     reference="none",
     counted="uplink",
     budget_bytes=2_000_000,
+    quick=("rounds=4", "train.steps=5"),
 )

@@ -29,7 +29,7 @@ _LATEX = {
     "…": r"\ldots{}",
 }
 _MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\|*_`<[]~"})
-_WORDS = ("method",)
+_WORDS = ("case", "method")
 """Columns of words; all others hold numbers, to the right."""
 
 _SPARE = ("model", "best", "bits up / down", "network", "rounds", "time", "runs")
