@@ -83,7 +83,7 @@ def carried(network: Network, seconds: float) -> int:
     --------
     >>> from fedcomp.network import Network
     >>> carried(Network("4g", up_mbps=8, latency_ms=40, jitter_ms=10), 2.05)
-    1999700
+    1999650
     """
     if not network.is_simulated:
         msg = f"--network {network.name}: is no line; choose one of conf/network, such as 4g"
