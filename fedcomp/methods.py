@@ -197,6 +197,7 @@ RECIPES: Registry[type[Recipe]] = Registry(
         "local": "clients.local:LocalTraining",
         "masked": "clients.masked:MaskedTraining",
         "snip": "clients.snip:Snip",
+        "subspace": "clients.subspace:SubspaceTraining",
     },
 )
 SERVER_STEPS: Registry[type[StepSettings]] = Registry(

@@ -32,6 +32,7 @@ from fedcomp.codecs.randk import RandK
 from fedcomp.codecs.sign import Sign
 from fedcomp.codecs.signsgd import SignSgd
 from fedcomp.codecs.stc import Stc
+from fedcomp.codecs.subspace import Subspace
 from fedcomp.codecs.terngrad import TernGrad
 from fedcomp.codecs.threshold import Threshold
 from fedcomp.codecs.topk import TopK
@@ -57,6 +58,8 @@ CODECS = {
     "linear": Linear(rounding="nearest"),
     "fsfl-target": Fsfl(sparsity="target"),
     "stc": Stc(density=0.2),
+    "subspace": Subspace(dimensions=40, whole=10),
+    "subspace-uniform": Subspace(dimensions=40, whole=10, quantiser="uniform", coder="cabac"),
     "qsgd": Qsgd(bucket=10),
     "terngrad": TernGrad(),
     "sign": Sign(),

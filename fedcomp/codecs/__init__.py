@@ -29,6 +29,7 @@ CODECS: Registry[type[Codec]] = Registry(
         "sign": "fedcomp.codecs.sign:Sign",
         "signsgd": "fedcomp.codecs.signsgd:SignSgd",
         "stc": "fedcomp.codecs.stc:Stc",
+        "subspace": "fedcomp.codecs.subspace:Subspace",
         "terngrad": "fedcomp.codecs.terngrad:TernGrad",
         "threshold": "fedcomp.codecs.threshold:Threshold",
         "topk": "fedcomp.codecs.topk:TopK",

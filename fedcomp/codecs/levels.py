@@ -101,6 +101,10 @@ class LevelCodec(Codec):
         """Return the step of weights that both ends know beforehand, or 0."""
         return 0.0
 
+    def treats_hard(self, spec: TensorSpec) -> bool:
+        """Tell whether `levels` quantises a float tensor; others go at the fine step."""
+        return is_hard(spec)
+
     def weight_shape(self, spec: TensorSpec) -> tuple[int, ...]:
         """Return the shape of the levels of a weight tensor that is not all zero."""
         return spec.shape
@@ -119,7 +123,7 @@ class LevelCodec(Codec):
         if not largest:
             return Levels.zeros(values.shape)
         with named(name):
-            if is_hard(spec):
+            if self.treats_hard(spec):
                 return self.levels(name, values, context)
             step = single(max(self._known_step(spec, context), largest / 2**30))
             return Levels.of(quantise.uniform(values, step), step)
@@ -135,22 +139,20 @@ class LevelCodec(Codec):
         filled = np.array([symbols[s.name].step != 0 for s in floats], bool)
         present = [spec for spec, full in zip(floats, filled, strict=True) if full]
         steps = np.array([symbols[s.name].step for s in present], np.float32)
-        known = np.array([self._known_step(s, context) for s in present], np.float32)
-        agreed = np.array_equal(steps, known)
 
         def written(spec: TensorSpec) -> NDArray[np.int32]:
             symbol: Levels = symbols[spec.name]
             expected = self.expected(spec, symbol.step, context)
             return symbol.levels if expected is None else symbol.levels - expected
 
-        fine = [written(spec).reshape(-1) for spec in present if not is_hard(spec)]
-        weights = {spec.name: written(spec) for spec in present if is_hard(spec)}
+        fine = [written(spec).reshape(-1) for spec in present if not self.treats_hard(spec)]
+        weights = {spec.name: written(spec) for spec in present if self.treats_hard(spec)}
         packed = zlib.compress(whole, 9) if whole else b""
         return b"".join(
             (
                 write_presence(symbols, context.manifest),
                 np.packbits(filled).tobytes(),
-                b"\0" if agreed else b"\1" + little_endian(steps),
+                self.write_steps(present, steps, context),
                 varint(len(packed)) + packed if whole else b"",
                 _fine(coding).write({"": np.concatenate(fine)}) if fine else b"",
                 coding.write(weights),
@@ -168,16 +170,16 @@ class LevelCodec(Codec):
         specs = [context.manifest.by_name[n] for n in read_presence(reader, context.manifest)]
         floats = [spec for spec in specs if is_float(spec)]
         present = _read_filled(reader, floats)
-        steps = self._read_steps(reader, present, context)
+        steps = self.read_steps(reader, present, context)
         whole = _read_exact(reader, [s for s in specs if not is_float(s)], self.mode)
         levels: dict[str, Callable[[], NDArray[np.int32]]] = {}
-        fine = [spec for spec in present if not is_hard(spec)]
+        fine = [spec for spec in present if not self.treats_hard(spec)]
         if fine:
             sizes = [spec.size for spec in fine]
             flat = _fine(coding).sections(reader, {"": (sum(sizes),)})[""]()
             for spec, part in zip(fine, np.split(flat, np.cumsum(sizes)[:-1]), strict=True):
                 levels[spec.name] = partial(part.reshape, spec.shape)
-        shapes = {s.name: self.weight_shape(s) for s in present if is_hard(s)}
+        shapes = {s.name: self.weight_shape(s) for s in present if self.treats_hard(s)}
         levels |= coding.sections(reader, shapes)
         reader.end()
         known = dict(zip((spec.name for spec in present), steps, strict=True))
@@ -219,15 +221,23 @@ class LevelCodec(Codec):
         return out
 
     def _known_step(self, spec: TensorSpec, context: Context) -> float:
-        if is_hard(spec):
+        if self.treats_hard(spec):
             return self.weight_step(context)
         if spec.kind is Kind.BUFFER:  # feedback does not carry what statistics lose
             return min(self.fine_step, FINE_STEP)
         return self.fine_step
 
-    def _read_steps(
+    def write_steps(
+        self, present: list[TensorSpec], steps: NDArray[np.float32], context: Context
+    ) -> bytes:
+        """Return the steps as bytes, unless both ends know them."""
+        known = np.array([self._known_step(s, context) for s in present], np.float32)
+        return b"\0" if np.array_equal(steps, known) else b"\1" + little_endian(steps)
+
+    def read_steps(
         self, reader: Reader, present: list[TensorSpec], context: Context
     ) -> list[float]:
+        """Return the step of each tensor, as `write_steps` wrote them."""
         known = np.array([self._known_step(s, context) for s in present], np.float32)
         flag = reader.uint(1)
         if flag > 1:

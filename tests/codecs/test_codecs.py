@@ -31,6 +31,7 @@ from fedcomp.codecs.scheduled import Scheduled
 from fedcomp.codecs.sign import Sign
 from fedcomp.codecs.signsgd import SignSgd
 from fedcomp.codecs.stc import Stc
+from fedcomp.codecs.subspace import Subspace
 from fedcomp.codecs.terngrad import TernGrad
 from fedcomp.codecs.threshold import Threshold
 from fedcomp.codecs.topk import TopK
@@ -66,6 +67,10 @@ ALL = [
     Fsfl(sparsity="fixed", gain=0.0, temporal=True),
     Stc(density=0.2),
     Stc(coder="cabac"),
+    Subspace(),
+    Subspace(dimensions=60, whole=10, coder="cabac"),
+    Subspace(dimensions=60, whole=10, quantiser="uniform", coder="golomb"),
+    Subspace(dimensions=90, whole=0, quantiser="uniform", width=0.1, coder="cabac"),
     Qsgd(),
     Qsgd(mode="absolute", s=1, bucket=None, coder="golomb"),
     Qsgd(s=100, bucket=5, coder="huffman"),

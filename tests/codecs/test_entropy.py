@@ -22,6 +22,7 @@ from fedcomp.codecs.randk import RandK
 from fedcomp.codecs.sign import Sign
 from fedcomp.codecs.signsgd import SignSgd
 from fedcomp.codecs.stc import Stc
+from fedcomp.codecs.subspace import Subspace
 from fedcomp.codecs.terngrad import TernGrad
 from fedcomp.codecs.threshold import Threshold
 from fedcomp.codecs.topk import TopK
@@ -48,6 +49,8 @@ CODED: list[Any] = [
     Sign(),
     SignSgd(),
     Stc(),
+    Subspace(dimensions=50_000),
+    Subspace(dimensions=50_000, quantiser="uniform"),
     TernGrad(),
     Threshold(bits=4),
     TopK(density=0.05, bits=4),
