@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
     from scripts.reproductions.plan import Job, Plan
 
-PLANS = ("codecs", "ecqx", "fedcompress", "fedcompress_speech", "feddip", "feddip_cifar10", "fsfl")
+PLANS = (
+    *("codecs", "ecqx", "fedcompress", "fedcompress_speech", "feddip", "feddip_cifar10", "fsfl"),
+    *("headline", "noniid", "partial"),
+)
 """Modules of this package with a `PLAN`."""
 
 

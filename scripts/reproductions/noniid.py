@@ -1,0 +1,26 @@
+"""Four methods of `headline` on data divided evenly, unevenly and very unevenly, three seeds each."""
+
+from __future__ import annotations
+
+from scripts.reproductions.headline import FIELD, FSFL, QUICK
+from scripts.reproductions.plan import Plan
+
+RUNS = {
+    "fedavg": ("method=fedavg",),
+    "fedcomp": ("method=fedcomp",),
+    "stc": ("method=stc",),
+    "fsfl": FSFL,
+}
+
+PLAN = Plan(
+    field=FIELD,
+    runs=RUNS,
+    reference="fedavg",
+    cases={
+        "iid": ("partition=iid",),
+        "dirichlet05": ("partition.alpha=0.5",),
+        "dirichlet01": ("partition.alpha=0.1",),
+    },
+    seeds=(1, 2, 3),
+    quick=QUICK,
+)
