@@ -36,12 +36,11 @@ class SubspaceTraining(Recipe):
         from clients.local import train_locally
         from fedcomp.training.subspace import Projection
 
-        session = work.link.session
-        codec = work.settings.uplink
+        codec, session = work.link.codec, work.link.session
         if not isinstance(codec, Subspace):
             loss = train_locally(work)
             return Answer(work.tensors(), {"train_loss": loss})
-        columns = codec.buckets(session.manifest, session.seed)
+        columns = codec.columns(session.manifest, session.seed)
         loss = train_locally(work, Projection(work.module, columns, self.gain).before_step)
         trained: Tensors = dict(work.tensors())
         for name, found in columns.items():  # weight decay and rounding leave the subspace

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fedcomp.codecs.scheduled import Scheduled
 from fedcomp.wire.keys import TRAIN_LOSS
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def _link_conflicts(settings: Settings) -> list[str]:
             f" recipe={settings.recipe.name} clients train on the levels that come, and send such;"
             " give both the same"
         )
+    if uplink.name == settings.downlink.name == "subspace" and uplink != settings.downlink:
+        problems += _two_subspaces(uplink, settings.downlink)
     if settings.downlink.needs_previous:
         problems.append(
             f"codec@downlink={settings.downlink.name}: with these settings a packet refers to the"
@@ -129,6 +132,30 @@ def _link_conflicts(settings: Settings) -> list[str]:
             f" update, and {why}; use the server-side wrapper, strategy=dp_server"
         )
     return problems
+
+
+def _two_subspaces(uplink: Codec, downlink: Codec) -> list[str]:
+    """Say where the two directions have coordinates of different subspaces."""
+    found: dict[str, dict[str, object]] = {}
+    for way, codec in (("uplink", uplink), ("downlink", downlink)):
+        plain, schedule = codec, None
+        if isinstance(codec, Scheduled):
+            plain = codec.codec
+            schedule = codec.schedule if codec.schedule.key in ("dimensions", "whole") else None
+        found[way] = {key: getattr(plain, key) for key in ("dimensions", "whole")}
+        found[way]["schedule"] = schedule
+    other = [key for key, value in found["uplink"].items() if value != found["downlink"][key]]
+    if not other:
+        return []
+    given = " ".join(
+        f"{way}.{key}" if key == "schedule" else f"{way}.{key}={values[key]}"
+        for key in other
+        for way, values in found.items()
+    )
+    return [
+        f"{given}: differ; two subspaces have next to nothing in common, and what clients send"
+        " would not arrive; give both directions the same"
+    ]
 
 
 def _may_keep_zeros(codec: Codec) -> bool:

@@ -18,7 +18,11 @@ from fedcomp.settings import GROUPS, Job, parse
 from fedcomp.training.settings import TrainSettings
 from strategies.build import build_strategy
 
-VARIANTS = {"cossgd_down": "cossgd", "masked_down": "masked"}
+VARIANTS = {
+    "cossgd_down": "cossgd",
+    "masked_down": "masked",
+    "subspace_growing": "subspace",
+}
 """Files with other values of a codec, for a method that needs them, and the codec."""
 
 BESIDE = {

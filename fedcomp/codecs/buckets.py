@@ -2,8 +2,9 @@
 
     z_b = Σ s_i·w_i / √n_b   over the n_b weights of bucket b        ŵ_i = s_i·z_b(i) / √n_b(i)
 
-Each weight is in one bucket, with a random sign s; buckets are of equal size but for one weight.
-So the map from z to ŵ keeps lengths, and ŵ is the part of w that lies in the subspace.
+Each weight is in one bucket, with a random sign s; buckets are of equal size but for one weight, or
+fewer in the last one.  So the map from z to ŵ keeps lengths, and ŵ is the part of w that lies in
+the subspace.
 
 Li et al., "Measuring the Intrinsic Dimension of Objective Landscapes", ICLR 2018, arXiv:1804.08838,
 train in such subspaces; Chen et al., "Compressing Neural Networks with the Hashing Trick", ICML
@@ -40,7 +41,7 @@ class Buckets:
     of
         The bucket of each weight.
     signs
-        1 or −1; 1 where a weight is alone in its bucket.
+        1 or −1.
     sizes
         How many weights each bucket has.
     """
@@ -71,33 +72,38 @@ class Buckets:
         return found
 
 
-def draw(size: int, count: int, seed: int, tensor: str) -> Buckets:
-    """Divide the weights of a tensor among so many buckets, the same way in all of a run.
+def draw(size: int, pace: float, seed: int, tensor: str) -> Buckets:
+    """Divide the weights of a tensor, in an order that a seed draws, at `pace` buckets a weight.
+
+    At twice the pace each bucket is divided in two: the larger subspace holds the smaller one.
 
     Examples
     --------
-    >>> buckets = draw(10, 3, 1, "w")
-    >>> sorted(buckets.sizes.tolist()), np.bincount(buckets.of).tolist() == buckets.sizes.tolist()
-    ([3, 3, 4], True)
+    >>> buckets = draw(10, 0.3, 1, "w")
+    >>> buckets.sizes.tolist(), np.bincount(buckets.of).tolist() == buckets.sizes.tolist()
+    ([4, 3, 3], True)
     >>> z = np.array([1.0, -2.0, 0.5])
     >>> bool(np.allclose(buckets.project(buckets.spread(z)), z))
     True
     """
-    return _draw(size, count, seed, tensor)
+    return _draw(size, min(pace, 1.0), seed, tensor)
+
+
+def count(size: int, pace: float) -> int:
+    """Return the number of buckets."""
+    return int((size - 1) * min(pace, 1.0)) + 1 if size else 0
 
 
 @lru_cache(maxsize=_KEPT)
-def _draw(size: int, count: int, seed: int, tensor: str) -> Buckets:
-    if count >= size:
+def _draw(size: int, pace: float, seed: int, tensor: str) -> Buckets:
+    if pace >= 1:
         whole = np.arange(size, dtype=np.int32)
         return _fixed(Buckets(whole, np.ones(size, np.float32), np.ones(size, np.int64)))
     words = seeds.generator(seed, "buckets", tensor).bit_generator.random_raw(size)
     of = np.empty(size, np.int32)
-    of[np.argsort(words >> np.uint64(1), kind="stable")] = np.arange(size) % count
+    of[np.argsort(words >> np.uint64(1), kind="stable")] = np.arange(size) * pace
     signs = np.where(words & np.uint64(1), np.float32(-1), np.float32(1))
-    sizes = np.full(count, size // count)
-    sizes[: size % count] += 1
-    signs[sizes[of] == 1] = 1
+    sizes = np.bincount(of, minlength=count(size, pace))
     return _fixed(Buckets(of, signs, sizes))
 
 
@@ -107,19 +113,17 @@ def _fixed(buckets: Buckets) -> Buckets:
     return buckets
 
 
-def shares(sizes: Mapping[str, int], dimensions: int, whole: int) -> dict[str, int]:
-    """Divide dimensions among tensors: small ones stay whole, others by the root of their sizes.
+def paces(sizes: Mapping[str, int], dimensions: int, whole: int) -> dict[str, float]:
+    """Divide dimensions among tensors by the root of their sizes; small ones stay whole.
 
     Examples
     --------
-    >>> shares({"w": 10_000, "v": 40_000, "bias": 20}, 320, 100)
-    {'w': 100, 'v': 200, 'bias': 20}
+    >>> paces({"w": 10_000, "v": 40_000, "bias": 20}, 300, 100)
+    {'w': 0.01, 'v': 0.005, 'bias': 1.0}
     """
-    small = {name: size for name, size in sizes.items() if size <= whole}
-    roots = {name: isqrt(size) for name, size in sizes.items() if name not in small}
-    left = max(dimensions - sum(small.values()), 0)
-    total = max(sum(roots.values()), 1)
+    roots = {name: isqrt(size) for name, size in sizes.items() if size > whole}
+    total = sum(roots.values())
     return {
-        name: small.get(name, min(max(left * roots.get(name, 0) // total, 1), size))
+        name: min(dimensions * roots[name] / (total * size), 1.0) if name in roots else 1.0
         for name, size in sizes.items()
     }

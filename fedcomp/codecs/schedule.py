@@ -25,8 +25,9 @@ class Schedule:
     shape
         `constant`: start.  `linear`: start + (end − start)·x.  `cosine`: end + (start − end)·
         (1 + cos πx) / 2.  `cubic`: end + (start − end)·(1 − x)³.  `doubling`: twice the value, or
-        half of it where end < start, after each `every` rounds, up to `end`.  `adaptive`: the same
-        after each `every` rounds in which the training loss did not fall below its least.
+        half of it where end < start, after each `every` rounds, up to `end`; every=null: at such
+        rounds that all values last equally long.  `adaptive`: the same after each `every` rounds
+        in which the training loss did not fall below its least.
     rounds
         T; null: all rounds of the run.
 
@@ -48,7 +49,7 @@ class Schedule:
         doubles = self.shape in ("doubling", "adaptive")
         wanted = {
             "end": self.shape != "constant",
-            "every": doubles,
+            "every": {"doubling": None, "adaptive": True}.get(self.shape, False),
             "rounds": None if self.needs_rounds else False,
         }
         for name, needed in wanted.items():
@@ -64,7 +65,8 @@ class Schedule:
     @property
     def needs_rounds(self) -> bool:
         """Whether the value follows from the share of the rounds that have passed."""
-        return self.shape in ("linear", "cosine", "cubic")
+        stages = self.shape == "doubling" and self.every is None
+        return stages or self.shape in ("linear", "cosine", "cubic")
 
     @property
     def adaptive(self) -> bool:
@@ -84,8 +86,7 @@ class Schedule:
     def at_round(self, number: int) -> float:
         """Return the value in a round; 1 is the first."""
         if self.shape == "doubling":
-            assert self.every is not None  # noqa: S101
-            return self.after(max(number - 1, 0) // self.every)
+            return self.after(self._passed(max(number - 1, 0)))
         if self.end is None or self.shape == "adaptive":
             return self.start
         assert self.rounds is not None  # noqa: S101  see `Codec.over`
@@ -98,6 +99,13 @@ class Schedule:
             share = half * half
         least, most = sorted((self.start, self.end))
         return min(max(self.start + (self.end - self.start) * share, least), most)
+
+    def _passed(self, rounds: int) -> int:
+        """Return how many values have had their time after so many rounds."""
+        if self.every is not None:
+            return rounds // self.every
+        assert self.rounds is not None  # noqa: S101  see `Codec.over`
+        return rounds * (self.doublings + 1) // self.rounds
 
     def after(self, doublings: int) -> float:
         """Return the value after so many doublings or halvings."""

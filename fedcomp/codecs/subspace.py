@@ -50,9 +50,10 @@ class Subspace(LevelCodec):
     Parameters
     ----------
     dimensions
-        Of the subspace of the model.
+        Of the subspace of all tensors with more than `whole` weights.  One with twice as many
+        holds this one, so that nothing is lost where they double over the rounds.
     whole
-        Tensors of at most so many weights keep a dimension each.
+        Tensors of at most so many weights have a dimension a weight, on top.
     quantiser
         `sign`: the mean magnitude of the tensor's coordinates and their signs; `uniform`: levels
         `width` root mean squares apart.
@@ -75,24 +76,25 @@ class Subspace(LevelCodec):
     width: Annotated[float, Gt(0), Le(100)] = 1.5
     coder: Coder = "fixed"
 
-    def misfits(self, manifest: Manifest) -> list[str]:
-        """Say where tensors that stay whole leave no dimension for the others."""
-        least = sum(
-            min(size, 1) if size > self.whole else size for size in _sizes(manifest).values()
-        )
-        if self.dimensions >= least:
-            return []
-        return [f"dimensions={self.dimensions}: this model takes at least {least} of them"]
-
-    def buckets(self, manifest: Manifest, seed: int) -> dict[str, buckets.Buckets]:
+    def columns(self, manifest: Manifest, seed: int) -> dict[str, buckets.Buckets]:
         """Return the columns of A by tensor."""
         sizes = _sizes(manifest)
-        counts = buckets.shares(sizes, self.dimensions, self.whole)
-        return {name: buckets.draw(sizes[name], counts[name], seed, name) for name in sizes}
+        return {
+            name: buckets.draw(sizes[name], pace, seed, name)
+            for name, pace in self._paces(manifest).items()
+        }
 
     def counts(self, manifest: Manifest) -> dict[str, int]:
         """Return the number of coordinates of each tensor."""
-        return buckets.shares(_sizes(manifest), self.dimensions, self.whole)
+        sizes = _sizes(manifest)
+        return {n: buckets.count(sizes[n], pace) for n, pace in self._paces(manifest).items()}
+
+    def _paces(self, manifest: Manifest) -> dict[str, float]:
+        return buckets.paces(_sizes(manifest), self.dimensions, self.whole)
+
+    def _columns(self, spec: TensorSpec, context: Context) -> buckets.Buckets:
+        pace = self._paces(context.manifest)[spec.name]
+        return buckets.draw(spec.size, pace, context.seed, spec.name)
 
     def treats_hard(self, spec: TensorSpec) -> bool:
         """Tell whether a tensor is part of the subspace: all parameters are."""
@@ -107,26 +109,22 @@ class Subspace(LevelCodec):
 
     def levels(self, name: str, values: Array, context: Context) -> Levels:
         """Return the levels of a tensor's coordinates; 0 where it is outside the subspace."""
-        spec = context.manifest.by_name[name]
-        count = self.counts(context.manifest)[name]
-        found = buckets.draw(spec.size, count, context.seed, name).project(values)
+        found = self._columns(context.manifest.by_name[name], context).project(values)
         if self.quantiser == "sign":
             step = _rounded(float(np.abs(found).mean()))
             levels = np.where(found < 0, np.int32(-1), np.int32(1))
         else:
             step = _rounded(self.width * float(np.sqrt(np.square(found).mean())))
-            levels = quantise.uniform(found, step) if step else np.zeros(count, np.int32)
+            levels = quantise.uniform(found, step) if step else np.zeros(len(found), np.int32)
         return Levels.of(levels, step) if step and levels.any() else Levels.zeros(values.shape)
 
     def reconstruct(self, symbols: Symbols, context: Context) -> Tensors:
         """Return A·z for what lies in the subspace."""
         out = super().reconstruct(symbols, context)
-        counts = self.counts(context.manifest)
         for name, symbol in symbols.items():
             spec = context.manifest.by_name[name]
             if isinstance(symbol, Levels) and symbol.step and _is_inside(spec):
-                columns = buckets.draw(spec.size, counts[name], context.seed, name)
-                out[name] = columns.spread(out[name]).reshape(spec.shape)
+                out[name] = self._columns(spec, context).spread(out[name]).reshape(spec.shape)
         return out
 
     def write_steps(

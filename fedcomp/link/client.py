@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fedcomp.codecs.base import Context, Symbols
+    from fedcomp.codecs.base import Codec, Context, Symbols
     from fedcomp.link.stores import StateStore
     from fedcomp.link.update import Update
     from fedcomp.wire.fields import Downlink
@@ -225,6 +225,11 @@ class ClientLink:
             return codec.reconstruct(symbols, context)
         base = {name: self.received[name] for name in symbols}
         return subtract(restore(codec, symbols, base, context), base)
+
+    @property
+    def codec(self) -> Codec:
+        """The uplink's codec with the settings of this round."""
+        return self.session.uplink.at(self._context())
 
     def _context(self) -> Context:
         models = self.received, self.site, self._previous

@@ -34,7 +34,7 @@ class Projection:
     --------
     >>> from fedcomp.codecs.buckets import draw
     >>> layer = torch.nn.Linear(2, 1, bias=False)
-    >>> columns = draw(2, 1, 1, "weight")
+    >>> columns = draw(2, 0.5, 1, "weight")
     >>> layer(torch.tensor([4.0, 0.0])).sum().backward()
     >>> Projection(layer, {"weight": columns}, 1.0).before_step()
     >>> bool((layer.weight.grad * torch.tensor(columns.signs) == 4 * float(columns.signs[0])).all())

@@ -40,6 +40,18 @@ def test_doubling_stops_at_its_end() -> None:
     assert [down.at_round(t) for t in (0, 1, 2, 3, 4)] == [0.04, 0.04, 0.02, 0.01, 0.01]
 
 
+@given(st.floats(1, 1e3), st.floats(1, 1e3), st.integers(1, 200))
+def test_without_every_all_values_last_equally_long(start: float, end: float, rounds: int) -> None:
+    schedule = Schedule("x", start, end, "doubling", rounds=rounds)
+    values = [schedule.at_round(t) for t in range(1, rounds + 1)]
+    assert values == sorted(values, reverse=end < start)
+    assert values[0] == start
+    stages = schedule.doublings + 1
+    counts = [values.count(schedule.after(k)) for k in range(stages)]
+    assert sum(counts) == rounds
+    assert max(counts) - min(counts) <= 1
+
+
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
 def test_doublings_are_as_many_as_change_the_value(start: float, end: float) -> None:
     schedule = Schedule("x", start, end, "adaptive", every=1)
@@ -61,7 +73,8 @@ def test_one_round_and_constants() -> None:
     [
         ({"shape": "linear"}, "end is needed"),
         ({"shape": "constant", "end": 2}, "end means nothing"),
-        ({"shape": "doubling", "end": 2}, "every is needed"),
+        ({"shape": "adaptive", "end": 2}, "every is needed"),
+        ({"shape": "doubling", "end": 2, "every": 2, "rounds": 5}, "rounds means nothing"),
         ({"shape": "cosine", "end": 2, "every": 2}, "every means nothing"),
         ({"shape": "adaptive", "end": 2, "every": 2, "rounds": 5}, "rounds means nothing"),
     ],

@@ -38,6 +38,7 @@ class Look:
 METHODS = {
     "fedavg": Look("#7a7a7a", DASHED),
     "half": Look("#7a7a7a", DOTTED),
+    "fedcomp": Look("#d6225f", SOLID),
     "fsfl": Look("#0072b2", SOLID),
     "fsfl_unscaled": Look("#0072b2", DASHED),
     "stc": Look("#d55e00", DASH_DOT),
