@@ -54,7 +54,8 @@ def _method_lines(file: Path) -> list[str]:
 @pytest.mark.parametrize("method", ["feddip", "fsfl", "stc"])
 def test_the_command_line_chooses_the_method_of_a_common_field(method: str) -> None:
     alone = compose_config([f"method={method}"])
-    for words in (["experiment=comparison_digits"], ["seed=1", "experiment=comparison_digits"]):
+    fields = ("comparison_digits", "headline")
+    for words in ([*more, f"experiment={field}"] for field in fields for more in ([], ["seed=1"])):
         found = compose_config([f"method={method}", *words])
         for key in ("method", "recipe", "server_step", "uplink", "downlink"):
             assert found[key] == alone[key]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PLANS = (
     *("codecs", "ecqx", "fedcompress", "fedcompress_speech", "feddip", "feddip_cifar10", "fsfl"),
-    *("headline", "noniid", "partial"),
+    *("ablation", "headline", "noniid", "partial"),
 )
 """Modules of this package with a `PLAN`."""
 
