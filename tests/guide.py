@@ -1,4 +1,4 @@
-"""The guide to deployments, conf/engine/README.md, as tests read it."""
+"""The guides, README.md in many a folder, as tests read them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,29 @@ import re
 import shlex
 from pathlib import Path
 
-GUIDE = Path(__file__).parents[1] / "conf" / "engine" / "README.md"
+ROOT = Path(__file__).parents[1]
+GUIDE = ROOT / "conf" / "engine" / "README.md"
+"""The guide to deployments."""
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, guide: Path = GUIDE) -> list[str]:
     """Return the text of all code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE.read_text("utf-8"), re.M | re.S)
+    return re.findall(rf"^```{language}\n(.*?)^```$", guide.read_text("utf-8"), re.M | re.S)
 
 
-def commands() -> list[list[str]]:
+def commands(language: str = "bash", guide: Path = GUIDE) -> list[list[str]]:
     """Return the words of every command."""
-    joined = "\n".join(blocks("bash")).replace("\\\n", " ")
-    return [shlex.split(line, comments=True) for line in joined.splitlines() if line.strip()]
+    joined = "\n".join(blocks(language, guide)).replace("\\\n", " ")
+    lines = [shlex.split(line, comments=True) for line in joined.splitlines()]
+    return [words for line in lines for words in _divided(line) if words]
+
+
+def _divided(words: list[str]) -> list[list[str]]:
+    """Divide a line at `&&`."""
+    found: list[list[str]] = [[]]
+    for word in words:
+        if word == "&&":
+            found.append([])
+        else:
+            found[-1].append(word)
+    return found

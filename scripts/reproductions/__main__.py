@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import inspect
 import os
 import shlex
 import shutil
@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fedcomp import resume
-from fedcomp.config import config_dir, run_folder
+from fedcomp.config import run_folder
 from fedcomp.errors import FedcompError
 from fedcomp.report.comparison import formats
 from fedcomp.report.plots.curves import draw, read_curve
 from fedcomp.report.summary import read_summary
 from fedcomp.runtime import cpu_count
-from scripts.reproductions.results import collect, columns, target_of
+from scripts.reproductions import tables
+from scripts.reproductions.results import as_json, collect, columns, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scripts.reproductions.plan import Job, Plan
+    from scripts.reproductions.results import Results
 
 PLANS = (
     *("codecs", "ecqx", "fedcompress", "fedcompress_speech", "feddip", "feddip_cifar10", "fsfl"),
@@ -46,10 +48,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="so many runs at a time")
     parser.add_argument("--folder", type=Path, default=Path("outputs/reproduce"))
     parser.add_argument(
-        "--save", action="store_true", help="write the figures to conf/experiment/NAME.json"
+        "--save",
+        action="store_true",
+        help="write the figures to conf/experiment/NAME.json, and to the tables of the READMEs",
     )
     given = parser.parse_intermixed_args()  # words may follow options
-    plan: Plan = import_module(f"scripts.reproductions.{given.name}").PLAN
+    module = import_module(f"scripts.reproductions.{given.name}")
+    plan: Plan = module.PLAN
     unknown = set(given.only or ()) - set(plan.runs)
     if unknown:
         parser.error(f"there is no run {min(unknown)!r}; choose of {', '.join(plan.runs)}")
@@ -57,7 +62,8 @@ def main() -> None:
         parser.error(f"--jobs {given.jobs}: at least 1")
     if given.quick and not plan.quick:
         parser.error(f"--quick: {given.name} has no short runs")
-    if given.save and (given.quick or given.overrides):
+    changed = [word for word in given.overrides if not word.startswith("data_dir=")]
+    if given.save and (given.quick or changed):
         parser.error("--save: keeps figures of the runs as they are planned alone")
     folder = given.folder.resolve() / (given.name + ("_quick" if given.quick else ""))
     jobs = list(plan.jobs(quick=given.quick))
@@ -69,8 +75,10 @@ def main() -> None:
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             sys.exit(130)
-    file = config_dir() / "experiment" / f"{given.name}.json"
-    show(plan, jobs, folder, file if given.save else None)
+    results = show(plan, jobs, folder)
+    if given.save and results is not None:
+        about = " ".join((inspect.getdoc(module) or "").split())
+        save(given.name, {"about": about, **results})
     if failed:
         sys.exit(f"scripts/reproduce: {', '.join(failed)} failed; see the messages above")
 
@@ -120,15 +128,15 @@ def _finished(folder: Path) -> bool:
         return False
 
 
-def show(plan: Plan, jobs: Sequence[Job], folder: Path, save: Path | None = None) -> None:
-    """Print and draw what has been run so far, and keep its figures on request."""
+def show(plan: Plan, jobs: Sequence[Job], folder: Path) -> Results | None:
+    """Print, draw and return what has been run so far; None without the reference."""
     try:
         results = collect(plan, jobs, folder)
     except FedcompError as error:
         sys.exit(f"scripts/reproduce: {error}")
     if not any(entry["run"] == plan.reference for entry in results["runs"]):
         print(f"without the run {plan.reference} there is nothing to compare with")
-        return
+        return None
     table, _ = formats.text(columns(results), 10_000)
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     for case in plan.cases:
@@ -139,9 +147,15 @@ def show(plan: Plan, jobs: Sequence[Job], folder: Path, save: Path | None = None
             path = folder / f"curves{case and '-'}{case}.png"
             draw(curves, path, target_of(plan, curves))
             print(f"{results['metric']} by round and by bytes: {path}")
-    if save is not None:
-        save.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        print(f"figures: {save}")
+    return results
+
+
+def save(name: str, results: Results, root: Path = tables.ROOT) -> None:
+    """Keep figures, and bring the tables and pictures made of them up to date."""
+    file = root / tables.FIGURES / f"{name}.json"
+    file.write_text(as_json(results), encoding="utf-8")
+    for path in (file, *tables.write(root)):
+        print(f"written: {path}")
 
 
 if __name__ == "__main__":

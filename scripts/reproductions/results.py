@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 import platform
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
+from fedcomp.config import compose_config
 from fedcomp.report.comparison.results import NOTHING, Cell, Column
 from fedcomp.report.plots.curves import read_curve
 from fedcomp.report.progress import duration, megabytes
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 Results: TypeAlias = Mapping[str, Any]
 
 _CODECS = ("encode_seconds", "decode_seconds")
+_POINTS = 60
 
 
 def collect(plan: Plan, jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
@@ -54,6 +60,7 @@ def collect(plan: Plan, jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
             "sent_bytes": curve.sent[-1],
             "ratio": curve.reference_bytes / max(curve.sent[-1], 1),
             "codec_seconds": _codec_seconds(place),
+            "curve": _thinned(curve),
         }
         if plan.budget_bytes is not None:
             within = curve.within(plan.budget_bytes)
@@ -64,11 +71,34 @@ def collect(plan: Plan, jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {"cores": cpu_count(), "processor": _processor(), "accelerator": _accelerator()},
         "versions": versions(),
+        "field": _field(plan, found),
+        "reference": plan.reference,
         "metric": next(iter(curves.values())).metric if curves else "",
         "counted": plan.counted,
         "budget_bytes": plan.budget_bytes,
         "runs": runs,
     }
+
+
+def as_json(results: Results) -> str:
+    """Return figures as JSON, a list of numbers in a line.
+
+    Examples
+    --------
+    >>> print(as_json({"a": [1, 2.5], "b": ["x"]}), end="")
+    {
+     "a": [1, 2.5],
+     "b": [
+      "x"
+     ]
+    }
+    """
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    return re.sub(r"\[\s+([-+.\deE,\s]+?)\s+\]", _in_a_line, text) + "\n"
+
+
+def _in_a_line(found: re.Match[str]) -> str:
+    return f"[{' '.join(found[1].split())}]"
 
 
 def target_of(plan: Plan, curves: Iterable[Curve]) -> float | None:
@@ -148,6 +178,31 @@ def _cell(group: Sequence[Results], key: str, text: Callable[[float], str], *, o
         shown = f"{shown} ± {spread}"
     some = f" ({len(found)} of {len(group)})" if len(found) < len(group) else ""
     return Cell(shown + some, (middle,))
+
+
+def _thinned(curve: Curve) -> dict[str, list[float]]:
+    """Return as much of a curve as a picture with a logarithmic axis of bytes shows."""
+    last = len(curve.scores) - 1
+    rounds = sorted({0, *np.geomspace(1, max(last, 1), _POINTS).round().astype(int).tolist()})
+    rounds = [number for number in rounds if number <= last]
+    return {
+        "rounds": rounds,
+        "scores": [round(curve.scores[number], 5) for number in rounds],
+        "sent_bytes": [curve.sent[number] for number in rounds],
+    }
+
+
+def _field(plan: Plan, jobs: Iterable[Job]) -> dict[str, Any]:
+    """Return what all runs share, as the reference's first one has it; a case may change it."""
+    words = next((job.words for job in jobs if job.run == plan.reference), None)
+    if words is None:
+        return {}
+    config = compose_config(list(words))
+    return {
+        **{key: config[key]["name"] for key in ("dataset", "model")},
+        **{key: config[key] for key in ("partition", "clients", "fraction")},
+        **{key: config["train"][key] for key in ("epochs", "steps", "batch_size")},
+    }
 
 
 def _codec_seconds(folder: Path) -> float:

@@ -22,7 +22,6 @@ nothing else has, so that a page can put its own in their place."""
 
 _DPI = 150
 _STYLE = {
-    "svg.fonttype": "none",
     "svg.hashsalt": "fedcomp",
     "text.parse_math": False,
     "font.family": "DejaVu Sans",
@@ -105,10 +104,18 @@ def beside(height: float, rights: Sequence[float], wide: float) -> tuple[Figure,
     return figure, [figure.add_axes((start / whole[0], *box)) for start in starts]
 
 
-def as_svg(figure: Figure) -> str:
-    """Return a picture as the text of an SVG file."""
+def as_svg(figure: Figure, *, outlined: bool = False) -> str:
+    """Return a picture as the text of an SVG file.
+
+    Parameters
+    ----------
+    outlined
+        Letters are shapes, for pictures that are shown where nobody knows the fonts.
+    """
+    from matplotlib import rc_context
+
     out = io.StringIO()
-    with styled():
+    with styled(), rc_context({"svg.fonttype": "path" if outlined else "none"}):
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
 

@@ -57,7 +57,7 @@ METHODS = {
 _OTHERS = [
     Look(colour, dashes)
     for dashes in (DASH_DOT, DOTTED, LONG, DASHED, DASH_DOTS)
-    for colour in dict.fromkeys(look.colour for look in METHODS.values())
+    for colour in dict.fromkeys(METHODS[name].colour for name in METHODS if name != "fedcomp")
 ]
 
 PART_LOOKS = {
