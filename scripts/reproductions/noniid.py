@@ -1,4 +1,4 @@
-"""Four methods of `headline` on data divided evenly, unevenly and very unevenly; three seeds each."""
+"""Four methods of `headline` on data divided evenly, unevenly and very unevenly, three seeds."""
 
 from __future__ import annotations
 
