@@ -70,23 +70,24 @@ def duel(case: Case, peer: Nncodec | None) -> Iterator[Row]:
     ours = Ours(case)
     for search in (False, True):
         suffix = ", search" if search else ""
-        own, theirs = in_turns(
+        spent = in_turns(
             lambda search=search: ours.encode(search),
             (lambda search=search: peer.encode(search=search)) if peer else None,
         )
         target = _FASTER_SEARCH if search else _FASTER
-        yield _beside_peer(f"{case.name}: encode{suffix}", "s", own, theirs, target)
-        yield from _rate(f"{case.name}: encode a weight{suffix}", case, own)
-        size, same = ours.size_bytes, ""
+        yield beside(f"{case.name}: encode{suffix}", "s", spent, target)
+        yield from _rate(f"{case.name}: encode a weight{suffix}", case, spent[0])
+        sizes: tuple[list[float], list[float]] = [ours.size_bytes], []
+        same = ""
         if peer:
             payloads = peer.payloads()
             same = "the same bytes" if ours.payloads == payloads else "other bytes"
-            their_size = sum(map(len, payloads.values()))
-            yield Row(f"{case.name}: size{suffix}", "B", [size], [their_size], "peer", 1.0, same)
+            sizes[1].append(sum(map(len, payloads.values())))
+        yield beside(f"{case.name}: size{suffix}", "B", sizes, 1.0, same)
     ours.encode(search="best")
-    own, theirs = in_turns(ours.decode, peer.decode if peer else None)
-    yield _beside_peer(f"{case.name}: decode", "s", own, theirs, _FASTER)
-    yield from _rate(f"{case.name}: decode a weight", case, own)
+    spent = in_turns(ours.decode, peer.decode if peer else None)
+    yield beside(f"{case.name}: decode", "s", spent, _FASTER)
+    yield from _rate(f"{case.name}: decode a weight", case, spent[0])
     yield beside_others(case, ours.size_bytes)
 
 
@@ -122,10 +123,19 @@ def in_turns(own: Any, other: Any | None) -> tuple[list[float], list[float]]:
     return mine, theirs
 
 
-def _beside_peer(name: str, unit: str, own: list[float], theirs: list[float], target: float) -> Row:
+def beside(
+    name: str,
+    unit: str,
+    measured: tuple[list[float], list[float]],
+    target: float,
+    remark: str = "",
+    missing: str = MISSING,
+) -> Row:
+    """Return a row for what was measured of ours and of a peer, if it is there."""
+    ours, theirs = measured
     if not theirs:
-        return Row(name, unit, own, remark=MISSING)
-    return Row(name, unit, own, theirs, "peer", target)
+        return Row(name, unit, ours, remark=missing)
+    return Row(name, unit, ours, theirs, "peer", target, remark)
 
 
 def _rate(name: str, case: Case, seconds: list[float]) -> Iterator[Row]:

@@ -47,7 +47,7 @@ def rows() -> Iterator[Row]:
     remark = f"{_MEASURED_IMAGES} images in batches of {_TRAIN.batch_size}, {_VALIDATION_IMAGES}"
     remark += " of them to validate three times"
     full = [_SCALES.epochs * value for value in plain]
-    yield Row(name, "s", scaled, full, "bound", _OVERHEAD, remark)
+    yield Row(name, "s", scaled, full, "peer", _OVERHEAD, remark)
 
 
 def _codec_row(subject: Subject, name: str, codec: Fsfl, epoch_seconds: float) -> Row:

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import sys
 import time
+from contextlib import redirect_stdout
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
@@ -94,13 +95,15 @@ class Coder:
         np.savez(file, **self._payloads)
 
 
-def main() -> None:
-    coder = Coder()
+def serve(coder: Any) -> None:
+    """Answer commands until there are no more."""
     commands = {name: getattr(coder, name) for name in ("load", "encode", "decode", "save")}
     for line in sys.stdin:
         name, *arguments = json.loads(line)
-        print(json.dumps(commands[name](*arguments)), flush=True)
+        with redirect_stdout(sys.stderr):  # answers alone go to the standard output
+            answer = commands[name](*arguments)
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    serve(Coder())

@@ -65,4 +65,4 @@ def _row(name: str, module: nn.Module, settings: RelevanceSettings) -> Row:
     what = f"{name}, {settings.composite}, batch norm: {settings.batch_norm}"
     remark = f"batches of {_IMAGES} on {_CORES} cores"
     target = _TARGET if settings == RelevanceSettings() else None
-    return Row(f"{what}: pass beside a step", "s", own, steps, "bound", target, remark)
+    return Row(f"{what}: pass beside a step", "s", own, steps, "peer", target, remark)

@@ -41,6 +41,11 @@ class Row:
         return median(self.ours) / median(self.other) if self.other else None
 
     @property
+    def lasting_ratio(self) -> float | None:
+        """The ratio, but none of a time to a fixed bound: that is the machine's as well."""
+        return None if self.kind == "bound" and self.unit in ("s", "ns") else self.ratio
+
+    @property
     def met(self) -> bool | None:
         """Whether the ratio is within the target; None without one."""
         if self.target is None or self.ratio is None:

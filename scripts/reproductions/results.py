@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import platform
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,12 +15,12 @@ from fedcomp.config import compose_config
 from fedcomp.report.comparison.results import NOTHING, Cell, Column
 from fedcomp.report.plots.curves import read_curve
 from fedcomp.report.progress import duration, megabytes
-from fedcomp.report.runfolder import versions
 from fedcomp.report.summary import read_summary
-from fedcomp.runtime import cpu_count
+from scripts.machine import measured_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from fedcomp.report.plots.curves import Curve
     from scripts.reproductions.plan import Job, Plan
@@ -68,9 +65,7 @@ def collect(plan: Plan, jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
         entry |= _to_target(plan, curve, groups[job.case, job.seed], place)
         runs.append(entry)
     return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": {"cores": cpu_count(), "processor": _processor(), "accelerator": _accelerator()},
-        "versions": versions(),
+        **measured_on(),
         "field": _field(plan, found),
         "reference": plan.reference,
         "metric": next(iter(curves.values())).metric if curves else "",
@@ -216,18 +211,3 @@ def _network_seconds(folder: Path, last: int) -> float | None:
     with (folder / "rounds.csv").open(newline="", encoding="utf-8") as file:
         cells = [row["network_seconds"] for row in csv.DictReader(file)][: last + 1]
     return sum(map(float, filter(None, cells))) if any(cells) else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
-
-
-def _accelerator() -> str | None:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
