@@ -131,7 +131,12 @@ def split_sweep(overrides: list[str], problems: list[str]) -> tuple[list[list[st
 
 def run_folder(folder: Path) -> str:
     """Return the override that makes a folder the run folder, whatever its name."""
-    return f"{HYDRA_KEYS[0]}={QuotedString(str(folder), Quote.single).with_quotes()}"
+    return path_word(HYDRA_KEYS[0], folder)
+
+
+def path_word(key: str, path: Path) -> str:
+    """Return the override that gives a key a path, whatever its name."""
+    return f"{key}={QuotedString(str(path), Quote.single).with_quotes()}"
 
 
 def _alternatives(override: Override) -> list[str]:

@@ -12,11 +12,20 @@ from typing import Any
 import pytest
 
 from fedcomp.config import compose_config
+from fedcomp.quantise.cli import configure
 from scripts.reproductions.__main__ import PLANS
+from scripts.reproductions.plan import Plan
 from tests.data.small_images import write_cifar10
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("data_dir=.", "dataset.verify=false", "clients=2", "rounds=1", "train.steps=1")
+
+
+def plan_of(name: str) -> Any:
+    return import_module(f"scripts.reproductions.{name}").PLAN
+
+
+FEDERATED = [name for name in PLANS if isinstance(plan_of(name), Plan)]
 
 
 def reproduce(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -27,9 +36,9 @@ def reproduce(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", FEDERATED)
 def test_every_run_of_a_plan_composes_and_shares_the_field(name: str) -> None:
-    plan = import_module(f"scripts.reproductions.{name}").PLAN
+    plan = plan_of(name)
     assert plan.reference in plan.runs
     assert all(re.fullmatch(r"\w+", run) for run in plan.runs), "they name folders"
     shared = ("partition", "model", "clients", "fraction", "seed", "strategy")
@@ -54,7 +63,7 @@ def clients_share(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
 
 def test_runs_that_are_compared_by_their_scales_share_their_updates() -> None:
-    plan = import_module("scripts.reproductions.fsfl").PLAN
+    plan = plan_of("fsfl")
     scaled, plain = (compose_config([*plan.runs[run]]) for run in ("fsfl", "fsfl_unscaled"))
     for key in ("uplink", "downlink", "rounds", "link"):
         assert scaled[key] == plain[key]
@@ -96,9 +105,33 @@ def test_a_run_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
         (("fsfl", "--only", "x"), "no run 'x'"),
         (("fsfl", "--jobs", "0"), "at least 1"),
         (("fsfl", "--quick"), "fsfl has no short runs"),
-        (("fsfl", "--save", "seed=2"), "as they are planned"),
+        (("fsfl", "--save", "seed=2", "data_dir=x"), "as they are planned"),
+        (("voc", "--save", "--quick"), "as they are planned"),
+        (("quantise", "--only", "ecq"), "choose of trained, nearest_4_bits"),
     ],
 )
 def test_mistakes_are_named(words: tuple[str, ...], reason: str, tmp_path: Path) -> None:
     done = reproduce(*words, cwd=tmp_path)
     assert (done.returncode, reason in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_every_way_to_quantise_composes_and_fits_the_net(quick: bool) -> None:
+    plan = plan_of("quantise")
+    training, *others = plan.jobs(quick=quick)
+    trained = compose_config(list(training.words))
+    assert training.after is None
+    assert [job.run for job in others] == list(plan.runs)
+    for job in others:
+        assert job.after == training.folder
+        settings, config = configure([*job.words, "checkpoint=net"])
+        assert settings.quantiser == job.run.split("_")[0]
+        for key in ("dataset", "model", "seed"):
+            assert config[key] == trained[key]
+
+
+@pytest.mark.parametrize("name", ["chest_xray", "voc"])
+def test_sets_of_pictures_are_divided_as_they_should_be(name: str) -> None:
+    config = compose_config([f"experiment={name}", "method=stc"])
+    assert (config["dataset"]["name"], config["method"]["name"]) == (name, "stc")
+    assert (config["partition"]["name"] == "natural") == (name == "chest_xray")

@@ -17,26 +17,32 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fedcomp import resume
-from fedcomp.config import run_folder
+from fedcomp.config import path_word, run_folder
 from fedcomp.errors import FedcompError
 from fedcomp.report.comparison import formats
 from fedcomp.report.plots.curves import draw, read_curve
 from fedcomp.report.summary import read_summary
 from fedcomp.runtime import cpu_count
-from scripts.reproductions import tables
+from scripts.reproductions import quantised, tables
+from scripts.reproductions.plan import Plan
 from scripts.reproductions.results import as_json, collect, columns, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scripts.reproductions.plan import Job, Plan
+    from fedcomp.report.comparison.results import Column
+    from scripts.reproductions.plan import Job
+    from scripts.reproductions.quantising import Quantising
     from scripts.reproductions.results import Results
 
 PLANS = (
     *("codecs", "ecqx", "fedcompress", "fedcompress_speech", "feddip", "feddip_cifar10", "fsfl"),
-    *("ablation", "headline", "noniid", "partial"),
+    *("ablation", "headline", "noniid", "partial", "voc", "chest_xray", "quantise"),
 )
 """Modules of this package with a `PLAN`."""
+
+MAY_BE_SAVED = ("data_dir", "dataset.verify", "dataset.download")
+"""Settings under which figures are kept: where data come from, and nothing of what is done."""
 
 
 def main() -> None:
@@ -54,27 +60,29 @@ def main() -> None:
     )
     given = parser.parse_intermixed_args()  # words may follow options
     module = import_module(f"scripts.reproductions.{given.name}")
-    plan: Plan = module.PLAN
-    unknown = set(given.only or ()) - set(plan.runs)
+    plan: Plan | Quantising = module.PLAN
+    jobs = list(plan.jobs(quick=given.quick))
+    names = list(dict.fromkeys(job.run for job in jobs))
+    unknown = set(given.only or ()) - set(names)
     if unknown:
-        parser.error(f"there is no run {min(unknown)!r}; choose of {', '.join(plan.runs)}")
+        parser.error(f"there is no run {min(unknown)!r}; choose of {', '.join(names)}")
     if given.jobs < 1:
         parser.error(f"--jobs {given.jobs}: at least 1")
     if given.quick and not plan.quick:
         parser.error(f"--quick: {given.name} has no short runs")
-    changed = [word for word in given.overrides if not word.startswith("data_dir=")]
-    if given.save and (given.quick or changed):
-        parser.error("--save: keeps figures of the runs as they are planned alone")
+    others = [word for word in given.overrides if word.partition("=")[0] not in MAY_BE_SAVED]
+    if given.save and (given.quick or others):
+        parser.error(
+            "--save: keeps figures of the runs as they are planned alone; there may be words for"
+            f" {', '.join(MAY_BE_SAVED)}"
+        )
     folder = given.folder.resolve() / (given.name + ("_quick" if given.quick else ""))
-    jobs = list(plan.jobs(quick=given.quick))
     wanted = [job for job in jobs if given.only is None or job.run in given.only]
-    with ThreadPoolExecutor(given.jobs) as pool:
-        begun = {job: pool.submit(run, job, folder, given) for job in wanted}
-        try:
-            failed = [job.folder for job, done in begun.items() if not done.result()]
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            sys.exit(130)
+    first = [job for job in jobs if job.run in {other.after for other in wanted}]
+    last = [job for job in wanted if job not in first]
+    failed: list[str] = []
+    for stage in (first, last):  # what is quantised has to be there
+        failed = failed or _run_all(plan, stage, folder, given)
     results = show(plan, jobs, folder)
     if given.save and results is not None:
         about = " ".join((inspect.getdoc(module) or "").split())
@@ -83,12 +91,31 @@ def main() -> None:
         sys.exit(f"scripts/reproduce: {', '.join(failed)} failed; see the messages above")
 
 
-def run(job: Job, place: Path, given: argparse.Namespace) -> bool:
+def _run_all(
+    plan: Plan | Quantising, jobs: Sequence[Job], folder: Path, given: argparse.Namespace
+) -> list[str]:
+    """Run jobs beside each other; return which of them failed."""
+    with ThreadPoolExecutor(given.jobs) as pool:
+        begun = {
+            job: pool.submit(run, job, plan.given(job, given.overrides), folder, given.jobs)
+            for job in jobs
+        }
+        try:
+            return [job.folder for job, done in begun.items() if not done.result()]
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            sys.exit(130)
+
+
+def run(job: Job, given: Sequence[str], place: Path, at_a_time: int = 1) -> bool:
     """Run one job in a process of its own unless it is there; tell whether it succeeded."""
     folder = place / job.folder
-    words = shlex.join([*job.words, *given.overrides])
+    words = shlex.join(given)
     note, log = folder.with_suffix(".txt"), folder.with_suffix(".log")
-    begun = [*shlex.split(words), run_folder(folder)]
+    begun = ["fedcomp", *given, run_folder(folder)]
+    if job.after is not None:
+        net = place / job.after / "model.safetensors"
+        begun = ["fedcomp.quantise", *given, path_word("checkpoint", net), path_word("out", folder)]
     if folder.exists() and note.exists():
         if note.read_text(encoding="utf-8") != words:
             print(
@@ -101,16 +128,16 @@ def run(job: Job, place: Path, given: argparse.Namespace) -> bool:
             print(f"{job.folder}: there already, in {folder}", flush=True)
             return True
         if resume.can_go_on(folder):
-            begun = [f"resume={shlex.quote(str(folder))}"]
+            begun = ["fedcomp", f"resume={shlex.quote(str(folder))}"]
         else:
             shutil.rmtree(folder)
-    print(f"{job.folder}: fedcomp {words}", flush=True)
+    print(f"{job.folder}: {begun[0].replace('.', '-')} {words}", flush=True)
     place.mkdir(parents=True, exist_ok=True)
     note.write_text(words, encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": str(max(cpu_count() // given.jobs, 1))}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(cpu_count() // at_a_time, 1))}
     with log.open("a", encoding="utf-8") as out:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "fedcomp", *begun],
+            [sys.executable, "-P", "-m", *begun],
             stdout=out,
             stderr=out,
             env=environment,
@@ -122,14 +149,20 @@ def run(job: Job, place: Path, given: argparse.Namespace) -> bool:
 
 
 def _finished(folder: Path) -> bool:
+    if (folder / "quantise.json").is_file():
+        return True
     try:
         return bool(read_summary(folder)["status"] == "finished")
     except FedcompError:
         return False
 
 
-def show(plan: Plan, jobs: Sequence[Job], folder: Path) -> Results | None:
-    """Print, draw and return what has been run so far; None without the reference."""
+def show(plan: Plan | Quantising, jobs: Sequence[Job], folder: Path) -> Results | None:
+    """Print, draw and return what has been run so far; None without what it is compared with."""
+    if not isinstance(plan, Plan):
+        results = quantised.collect(jobs, folder)
+        _print(quantised.columns(results))
+        return results if results["runs"] else None
     try:
         results = collect(plan, jobs, folder)
     except FedcompError as error:
@@ -137,8 +170,7 @@ def show(plan: Plan, jobs: Sequence[Job], folder: Path) -> Results | None:
     if not any(entry["run"] == plan.reference for entry in results["runs"]):
         print(f"without the run {plan.reference} there is nothing to compare with")
         return None
-    table, _ = formats.text(columns(results), 10_000)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    _print(columns(results))
     for case in plan.cases:
         chosen = [j for j in jobs if (j.case, j.seed) == (case, next(iter(plan.seeds), None))]
         there = [job for job in chosen if (folder / job.folder / "summary.json").exists()]
@@ -148,6 +180,11 @@ def show(plan: Plan, jobs: Sequence[Job], folder: Path) -> Results | None:
             draw(curves, path, target_of(plan, curves))
             print(f"{results['metric']} by round and by bytes: {path}")
     return results
+
+
+def _print(columns: Sequence[Column]) -> None:
+    table, _ = formats.text(columns, 10_000)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def save(name: str, results: Results, root: Path = tables.ROOT) -> None:

@@ -6,18 +6,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fedcomp.report.plots.curves import Counted
 
 
 class Job(NamedTuple):
-    """One run of a comparison."""
+    """One run of a comparison.
+
+    Attributes
+    ----------
+    after
+        The job whose model it quantises, by `fedcomp-quantise`; none: it is a run of `fedcomp`.
+    """
 
     run: str
     case: str
     seed: int | None
     words: tuple[str, ...]
+    after: str | None = None
 
     @property
     def folder(self) -> str:
@@ -71,3 +78,7 @@ class Plan:
                 for run, words in self.runs.items():
                     given = (*self.field, *setting, *words, *last, *(self.quick if quick else ()))
                     yield Job(run, case, seed, given)
+
+    def given(self, job: Job, more: Sequence[str]) -> list[str]:
+        """Return a job's words, and more that are for all."""
+        return [*job.words, *more]

@@ -138,9 +138,9 @@ def columns(results: Results) -> list[Column]:
         column("rounds", "rounds", "{:.0f}".format),
         column(results["metric"], "final", "{:.4f}".format, off=True),
         column(sent, "sent_bytes", lambda value: megabytes(round(value))),
-        column("ratio", "ratio", _times),
+        column("ratio", "ratio", times),
         column("to target", "bytes_to_target", lambda value: megabytes(round(value))),
-        column("fewer bytes", "times_fewer_bytes", _times, off=True),
+        column("fewer bytes", "times_fewer_bytes", times, off=True),
         column("rounds to it", "rounds_to_target", "{:.3g}".format),
     ]
     if any(entry.get("network_seconds_to_target") for entry in results["runs"]):
@@ -152,7 +152,8 @@ def columns(results: Results) -> list[Column]:
     return [*first, *last]
 
 
-def _times(value: float) -> str:
+def times(value: float) -> str:
+    """Return a ratio for people."""
     return f"{value:.1f} ×" if value < 100 else f"{value:.0f} ×"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedcomp.report.comparison import formats
-from scripts.reproductions import picture
+from scripts.reproductions import picture, quantised
 from scripts.reproductions.results import columns
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def pictured(text: str) -> set[str]:
 
 def table(results: Results) -> str:
     """Return a table with what it was measured on, in Markdown."""
-    return f"{formats.markdown(columns(results))}\n\n{caption(results)}"
+    made = quantised.columns if results["counted"] == quantised.COUNTED else columns
+    return f"{formats.markdown(made(results))}\n\n{caption(results)}"
 
 
 def caption(results: Results) -> str:

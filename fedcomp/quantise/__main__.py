@@ -1,0 +1,5 @@
+"""`python -m fedcomp.quantise`."""
+
+from fedcomp.quantise.cli import main
+
+main()

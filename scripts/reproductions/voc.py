@@ -1,0 +1,29 @@
+"""Methods beside each other on Pascal VOC, many labels an image, by mean average precision.
+
+conf/experiment/voc.yaml is the field, and says how it is cut.  Methods that send a small part of
+the model, or its signs, need more rounds, and get them.
+"""
+
+from __future__ import annotations
+
+from scripts.reproductions.headline import FSFL
+from scripts.reproductions.plan import Plan
+
+_LONGER = "rounds=30"
+
+RUNS = {
+    "fedavg": ("method=fedavg",),
+    "fedcomp": ("method=fedcomp", _LONGER),
+    "stc": ("method=stc", _LONGER),
+    "fsfl": (*FSFL, _LONGER),
+    "fsfl_unscaled": ("method=fsfl_unscaled", _LONGER),
+    "deepcabac": ("method=deepcabac",),
+    "cossgd": ("method=cossgd",),
+}
+
+PLAN = Plan(
+    field=("engine=inline", "experiment=voc"),
+    runs=RUNS,
+    reference="fedavg",
+    quick=("rounds=4", "train.steps=2"),
+)
