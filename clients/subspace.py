@@ -24,7 +24,8 @@ class SubspaceTraining(Recipe):
     Parameters
     ----------
     gain
-        γ: the step of n weights that share a value is n^γ times as long as without.
+        γ: the step of n weights that share a value is n^γ times as long as without.  Adam does not
+        see it, for it divides by what gradients are like; FedProx' pull is not part of it.
     """
 
     name: ClassVar[str] = "subspace"
@@ -37,9 +38,7 @@ class SubspaceTraining(Recipe):
         from fedcomp.training.subspace import Projection
 
         codec, session = work.link.codec, work.link.session
-        if not isinstance(codec, Subspace):
-            loss = train_locally(work)
-            return Answer(work.tensors(), {"train_loss": loss})
+        assert isinstance(codec, Subspace)  # noqa: S101  see `fedcomp.conflicts`
         columns = codec.columns(session.manifest, session.seed)
         loss = train_locally(work, Projection(work.module, columns, self.gain).before_step)
         trained: Tensors = dict(work.tensors())

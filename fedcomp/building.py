@@ -182,12 +182,6 @@ def _build_scheduled(codec: Codec, values: Mapping[str, Any], schedule: Any, pat
         msg = f"{path}.key={made.key}: codec {codec.name} has no such number{hint}"
         raise ConfigError(msg)
     problems = []
-    given, (usual,) = values.get(made.key), (f.default for f in fields(codec) if f.name == made.key)
-    if given not in (None, usual, made.start):
-        problems.append(
-            f"{path.removesuffix('.schedule')}.{made.key}={given}: {path}.key={made.key} gives"
-            f" other values, from {made.start:g} on; leave one of them out"
-        )
     for name in ("start", "end"):
         end = getattr(made, name)
         if end is None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedcomp.codecs.scheduled import Scheduled
+from fedcomp.codecs.subspace import Subspace
 from fedcomp.wire.keys import TRAIN_LOSS
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ def _link_conflicts(settings: Settings) -> list[str]:
             f" recipe={settings.recipe.name} clients train on the levels that come, and send such;"
             " give both the same"
         )
-    if uplink.name == settings.downlink.name == "subspace" and uplink != settings.downlink:
-        problems += _two_subspaces(uplink, settings.downlink)
+    problems += _subspace_conflicts(settings)
     if settings.downlink.needs_previous:
         problems.append(
             f"codec@downlink={settings.downlink.name}: with these settings a packet refers to the"
@@ -134,28 +134,44 @@ def _link_conflicts(settings: Settings) -> list[str]:
     return problems
 
 
-def _two_subspaces(uplink: Codec, downlink: Codec) -> list[str]:
-    """Say where the two directions have coordinates of different subspaces."""
-    found: dict[str, dict[str, object]] = {}
+def _subspace_conflicts(settings: Settings) -> list[str]:
+    """Say where something would lie outside the subspace in which it is to be sent."""
+    uplink, downlink = settings.uplink, settings.downlink
+    problems = []
     for way, codec in (("uplink", uplink), ("downlink", downlink)):
-        plain, schedule = codec, None
-        if isinstance(codec, Scheduled):
-            plain = codec.codec
-            schedule = codec.schedule if codec.schedule.key in ("dimensions", "whole") else None
-        found[way] = {key: getattr(plain, key) for key in ("dimensions", "whole")}
-        found[way]["schedule"] = schedule
-    other = [key for key, value in found["uplink"].items() if value != found["downlink"][key]]
-    if not other:
-        return []
-    given = " ".join(
-        f"{way}.{key}" if key == "schedule" else f"{way}.{key}={values[key]}"
-        for key in other
-        for way, values in found.items()
-    )
-    return [
-        f"{given}: differ; two subspaces have next to nothing in common, and what clients send"
-        " would not arrive; give both directions the same"
-    ]
+        schedule = codec.schedule if isinstance(codec, Scheduled) else None
+        if codec.name != "subspace" or schedule is None or schedule.key == "width":
+            continue
+        grown = schedule.start * 2.0**schedule.doublings if schedule.end else None
+        doubles = schedule.shape in ("doubling", "adaptive") and grown == schedule.end
+        if schedule.key != "dimensions" or not doubles:
+            problems.append(
+                f"{way}.schedule: a subspace holds an earlier one only where its dimensions double;"
+                " choose key=dimensions, shape=doubling or adaptive, and end=start times 2, 4, 8 …"
+            )
+    if settings.recipe.name == "subspace" and uplink.name != "subspace":
+        problems.append(
+            f"recipe=subspace codec@uplink={uplink.name}: trains where codec subspace looks; choose"
+            " codec@uplink=subspace, or recipe=local"
+        )
+    if downlink.name == "subspace" and _subspace_of(downlink) != _subspace_of(uplink):
+        problems.append(
+            "codec@downlink=subspace: is for what clients send in the same subspace; choose"
+            " codec@uplink=subspace with the same dimensions, whole and schedule both ways, or"
+            " another codec@downlink"
+        )
+    return problems
+
+
+def _subspace_of(codec: Codec) -> tuple[object, ...]:
+    """Return on what a subspace depends."""
+    schedule, plain = None, codec
+    if isinstance(codec, Scheduled):
+        schedule, plain = codec.schedule, codec.codec
+    if not isinstance(plain, Subspace):
+        return ()
+    grows = schedule is not None and schedule.key == "dimensions"
+    return plain.whole, schedule if grows else plain.dimensions
 
 
 def _may_keep_zeros(codec: Codec) -> bool:

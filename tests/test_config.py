@@ -30,6 +30,8 @@ BESIDE = {
     "fedcompress": ["method=fedcompress"],
     "feddip": ["method=feddip"],
     "snip": ["method=snip"],
+    "subspace": ["codec@uplink=subspace"],
+    "subspace_growing": ["codec@uplink=subspace_growing"],
 }
 """What an option needs beside it."""
 
@@ -58,7 +60,7 @@ def test_every_option_composes_and_builds(group: str, option: str) -> None:
         assert problem.startswith(f"codec@downlink={option}: ")
         assert "would run away; choose " in problem
         return
-    config = compose_config([override, *BESIDE.get(option, [])])
+    config = compose_config([*{override, *BESIDE.get(option, [])}])
     settings = parse(config)
     assert build_strategy(settings) is not None
     if group in GROUPS:
@@ -77,6 +79,10 @@ def test_every_method_takes_every_codec(method: str, codec: str) -> None:
     if method == "signsgd" and codec != "signsgd":
         (problem,) = problems(*words)
         assert problem.startswith("server_step=majority: counts signs of one size")
+        return
+    if method == "fedcomp" and VARIANTS.get(codec, codec) != "subspace":
+        found = problems(*words, f"codec@downlink={codec}")
+        assert f"recipe=subspace codec@uplink={VARIANTS.get(codec, codec)}: trains where" in found[0]
         return
     both = method == "signsgd" or codec not in RUNS_AWAY
     if method in PRUNING and codec not in KEEPS_ZEROS:

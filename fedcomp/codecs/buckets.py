@@ -2,19 +2,17 @@
 
     z_b = Σ s_i·w_i / √n_b   over the n_b weights of bucket b        ŵ_i = s_i·z_b(i) / √n_b(i)
 
-Each weight is in one bucket, with a random sign s; buckets are of equal size but for one weight, or
-fewer in the last one.  So the map from z to ŵ keeps lengths, and ŵ is the part of w that lies in
-the subspace.
+Each weight is in one bucket, weight i of a tensor with k buckets in bucket i mod k, with a random
+sign s.  So the map from z to ŵ keeps lengths, and ŵ is the part of w that lies in the subspace.
 
 Li et al., "Measuring the Intrinsic Dimension of Objective Landscapes", ICLR 2018, arXiv:1804.08838,
-train in such subspaces; Chen et al., "Compressing Neural Networks with the Hashing Trick", ICML
-2015, arXiv:1504.04788, draw them this way.
+train in random subspaces; Chen et al., "Compressing Neural Networks with the Hashing Trick", ICML
+2015, arXiv:1504.04788, let weights share values with random signs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from math import isqrt
 from typing import TYPE_CHECKING
 
@@ -29,88 +27,85 @@ if TYPE_CHECKING:
 
     from fedcomp.tensors import Array
 
-_KEPT = 64
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Buckets:
-    """Which bucket each weight of a tensor is in, and with which sign.
+    """The buckets of a tensor, and the sign of each weight.
 
     Attributes
     ----------
-    of
-        The bucket of each weight.
     signs
         1 or −1.
-    sizes
-        How many weights each bucket has.
+    count
+        How many buckets there are.
     """
 
-    of: NDArray[np.int32]
-    signs: NDArray[np.float32]
-    sizes: NDArray[np.int64]
+    signs: NDArray[np.int8]
+    count: int
 
     @property
     def is_whole(self) -> bool:
         """Whether each weight is alone."""
-        return len(self.sizes) == len(self.of)
+        return self.count == len(self.signs)
 
-    @cached_property
-    def _factors(self) -> NDArray[np.float32]:
-        """Return s_i / √n for each weight; division and root are exact to the last bit."""
-        roots: NDArray[np.float32] = np.sqrt(self.sizes.astype(np.float32))
-        return (self.signs / roots[self.of]).astype(np.float32)
+    @property
+    def rows(self) -> int:
+        """How many weights the largest bucket has."""
+        return -(-len(self.signs) // max(self.count, 1))
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """How many weights each bucket has."""
+        found = np.full(self.count, self.rows)
+        found[len(self.signs) - self.count * (self.rows - 1) :] -= 1
+        return found
 
     def project(self, values: Array) -> NDArray[np.float64]:
         """Return z."""
-        flat = np.asarray(values.reshape(-1) * self._factors, np.float64)
-        return np.asarray(np.bincount(self.of, flat, len(self.sizes)), np.float64)
+        padded = np.zeros(self.rows * self.count)
+        padded[: len(self.signs)] = values.reshape(-1) * self.signs
+        found: NDArray[np.float64] = padded.reshape(self.rows, self.count).sum(0)
+        return found / np.sqrt(self.sizes)
 
     def spread(self, values: Array) -> Array:
         """Return ŵ, flat, the same to the bit on every machine."""
-        found: Array = values[self.of] * self._factors.astype(values.dtype)
+        shared = values / np.sqrt(self.sizes).astype(values.dtype)
+        found: Array = np.resize(shared, len(self.signs)) * self.signs
         return found
 
 
 def draw(size: int, pace: float, seed: int, tensor: str) -> Buckets:
-    """Divide the weights of a tensor, in an order that a seed draws, at `pace` buckets a weight.
+    """Divide the weights of a tensor at about `pace` buckets a weight.
 
     At twice the pace each bucket is divided in two: the larger subspace holds the smaller one.
 
     Examples
     --------
     >>> buckets = draw(10, 0.3, 1, "w")
-    >>> buckets.sizes.tolist(), np.bincount(buckets.of).tolist() == buckets.sizes.tolist()
-    ([4, 3, 3], True)
+    >>> buckets.sizes.tolist()
+    [4, 3, 3]
     >>> z = np.array([1.0, -2.0, 0.5])
     >>> bool(np.allclose(buckets.project(buckets.spread(z)), z))
     True
     """
-    return _draw(size, min(pace, 1.0), seed, tensor)
+    words = seeds.generator(seed, "buckets", tensor).bit_generator.random_raw(-(-size // 64))
+    bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=size)
+    return Buckets(1 - 2 * bits.astype(np.int8), count(size, pace))
 
 
 def count(size: int, pace: float) -> int:
-    """Return the number of buckets."""
-    return int((size - 1) * min(pace, 1.0)) + 1 if size else 0
+    """Return the number of buckets: with four binary digits, so that it doubles with the pace.
 
-
-@lru_cache(maxsize=_KEPT)
-def _draw(size: int, pace: float, seed: int, tensor: str) -> Buckets:
+    Examples
+    --------
+    >>> count(1000, 0.1), count(1000, 0.2), count(1000, 0.4), count(1000, 1.0)
+    (96, 192, 384, 1000)
+    """
     if pace >= 1:
-        whole = np.arange(size, dtype=np.int32)
-        return _fixed(Buckets(whole, np.ones(size, np.float32), np.ones(size, np.int64)))
-    words = seeds.generator(seed, "buckets", tensor).bit_generator.random_raw(size)
-    of = np.empty(size, np.int32)
-    of[np.argsort(words >> np.uint64(1), kind="stable")] = np.arange(size) * pace
-    signs = np.where(words & np.uint64(1), np.float32(-1), np.float32(1))
-    sizes = np.bincount(of, minlength=count(size, pace))
-    return _fixed(Buckets(of, signs, sizes))
-
-
-def _fixed(buckets: Buckets) -> Buckets:
-    for array in (buckets.of, buckets.signs, buckets.sizes):
-        array.flags.writeable = False
-    return buckets
+        return size
+    wanted = min(max(int(size * pace), 1), size)
+    unit = 1 << max(wanted.bit_length() - 4, 0)
+    return wanted // unit * unit
 
 
 def paces(sizes: Mapping[str, int], dimensions: int, whole: int) -> dict[str, float]:

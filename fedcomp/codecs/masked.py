@@ -86,6 +86,9 @@ class MaskedCodec(Codec):
         if isinstance(inner, RandK) and inner.scope == "model":
             msg = "values=randk: scope=model counts weights before masks are known; use tensor"
             raise ValueError(msg)
+        if inner.name == "subspace":
+            msg = "values=subspace: its coordinates hang on the sizes of all tensors, before masks"
+            raise ValueError(msg)
         if inner.uses_previous:
             msg = f"values={inner.name} looks at earlier packets, whose weights may be other ones"
             raise ValueError(msg)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from fedcomp.codecs import buckets
 from fedcomp.codecs.base import About
+from fedcomp.codecs.buckets import Buckets, count, draw, paces
 from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.levels import LevelCodec, Levels, is_float
 from fedcomp.codecs.sign import SignCoding
@@ -56,7 +56,7 @@ class Subspace(LevelCodec):
         Tensors of at most so many weights have a dimension a weight, on top.
     quantiser
         `sign`: the mean magnitude of the tensor's coordinates and their signs; `uniform`: levels
-        `width` root mean squares apart.
+        `width` root mean squares apart (wider ones might leave out all of a tensor, for ever).
     coder
         How levels are written, those of all tensors together.
     """
@@ -73,28 +73,25 @@ class Subspace(LevelCodec):
     dimensions: Annotated[int, Ge(1)] = 2000
     whole: Annotated[int, Ge(0)] = 500
     quantiser: Literal["sign", "uniform"] = "sign"
-    width: Annotated[float, Gt(0), Le(100)] = 1.5
+    width: Annotated[float, Gt(0), Le(2)] = 1.5
     coder: Coder = "fixed"
 
-    def columns(self, manifest: Manifest, seed: int) -> dict[str, buckets.Buckets]:
+    def columns(self, manifest: Manifest, seed: int) -> dict[str, Buckets]:
         """Return the columns of A by tensor."""
         sizes = _sizes(manifest)
-        return {
-            name: buckets.draw(sizes[name], pace, seed, name)
-            for name, pace in self._paces(manifest).items()
-        }
+        return {n: draw(sizes[n], pace, seed, n) for n, pace in self._paces(manifest).items()}
 
     def counts(self, manifest: Manifest) -> dict[str, int]:
         """Return the number of coordinates of each tensor."""
         sizes = _sizes(manifest)
-        return {n: buckets.count(sizes[n], pace) for n, pace in self._paces(manifest).items()}
+        return {n: count(sizes[n], pace) for n, pace in self._paces(manifest).items()}
 
-    def _paces(self, manifest: Manifest) -> dict[str, float]:
-        return buckets.paces(_sizes(manifest), self.dimensions, self.whole)
+    def _paces(self, manifest: Manifest) -> Mapping[str, float]:
+        return _paces(manifest, self.dimensions, self.whole)
 
-    def _columns(self, spec: TensorSpec, context: Context) -> buckets.Buckets:
+    def _columns(self, spec: TensorSpec, context: Context) -> Buckets:
         pace = self._paces(context.manifest)[spec.name]
-        return buckets.draw(spec.size, pace, context.seed, spec.name)
+        return draw(spec.size, pace, context.seed, spec.name)
 
     def treats_hard(self, spec: TensorSpec) -> bool:
         """Tell whether a tensor is part of the subspace: all parameters are."""
@@ -206,6 +203,11 @@ def _is_inside(spec: TensorSpec) -> bool:
 def _sizes(manifest: Manifest) -> dict[str, int]:
     """Return how many weights each tensor of the subspace has."""
     return {spec.name: spec.size for spec in manifest.specs if _is_inside(spec)}
+
+
+@lru_cache(maxsize=8)
+def _paces(manifest: Manifest, dimensions: int, whole: int) -> Mapping[str, float]:
+    return paces(_sizes(manifest), dimensions, whole)
 
 
 _STEPS = [float(np.float32(EIGHTHS[k % 8] * 2.0 ** (LOWEST + k // 8))) for k in range(256)]

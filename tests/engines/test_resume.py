@@ -122,3 +122,25 @@ def test_a_run_that_dies_anywhere_ends_like_one_that_did_not(
         run_inline(run, *SMALL, *words, resumed=True)
         check_same(run, whole)
         shutil.rmtree(run)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("method=fedcomp", "uplink.schedule.end=4000", "downlink.schedule.end=4000"),
+        (
+            *("codec@uplink=uniform", "codec@downlink=uniform", "downlink.schedule.key=bits"),
+            *("downlink.schedule.start=12", "downlink.schedule.end=6"),
+        ),
+    ],
+    ids=["fedcomp", "linear"],
+)
+def test_a_run_may_become_longer_where_a_schedule_ends_with_it(
+    tmp_path: Path, words: Sequence[str]
+) -> None:
+    run_inline(tmp_path, *SMALL, *words)
+    run_inline(tmp_path, *SMALL, *words, "rounds=5", resumed=True)
+    summary = read_summary(tmp_path)
+    assert (summary["status"], summary["rounds"], summary["failures"]) == ("finished", 5, 0)
+    kinds = [row["kind"] for row in read_csv(tmp_path / "packets.csv") if row["round"] == "4"]
+    assert "keyframe" in kinds, "the last packet's codec is another one now"

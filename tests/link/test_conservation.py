@@ -14,6 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from fedcomp.codecs.base import Codec
 from fedcomp.codecs.ecq import Ecq
 from fedcomp.codecs.nnc import Nnc
+from fedcomp.codecs.schedule import Schedule
+from fedcomp.codecs.scheduled import Scheduled
+from fedcomp.codecs.subspace import Subspace
 from fedcomp.codecs.uniform import Uniform
 from fedcomp.errors import BitstreamError, LinkError, StaleError
 from fedcomp.link.client import ClientLink
@@ -219,6 +222,14 @@ class BackgroundsOfDifferences(Federation):
     background = True
 
 
+class Growing(Federation):
+    """Differences lie in a subspace of 4, 8 and then 16 dimensions, of which a model has 13."""
+
+    up = down = Scheduled.of(
+        Subspace(dimensions=4, whole=0), Schedule("dimensions", 4, 16, "doubling", every=3)
+    )
+
+
 def zeros() -> Tensors:
     return {n: np.zeros(MANIFEST.by_name[n].shape) for n in PARAMETERS}
 
@@ -230,6 +241,7 @@ def plus(left: Tensors, right: Tensors) -> Tensors:
 TestFederation = Federation.TestCase
 TestBackgrounds = Backgrounds.TestCase
 TestBackgroundsOfDifferences = BackgroundsOfDifferences.TestCase
+TestGrowing = Growing.TestCase
 TestFederation.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-for found in (TestBackgrounds, TestBackgroundsOfDifferences):
+for found in (TestBackgrounds, TestBackgroundsOfDifferences, TestGrowing):
     found.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)

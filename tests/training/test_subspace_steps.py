@@ -27,9 +27,9 @@ def drawn(module: nn.Module) -> dict[str, buckets.Buckets]:
 
 def matrix(columns: buckets.Buckets, gain: float) -> torch.Tensor:
     """Return A·G·Aᵀ, whole."""
-    basis = np.zeros((len(columns.of), len(columns.sizes)))
-    basis[np.arange(len(columns.of)), columns.of] = columns.signs
-    basis /= np.sqrt(columns.sizes)
+    at = np.arange(len(columns.signs))
+    basis = np.zeros((len(at), columns.count))
+    basis[at, at % columns.count] = columns.signs / np.sqrt(columns.sizes[at % columns.count])
     return torch.from_numpy(basis @ np.diag(columns.sizes**gain) @ basis.T)
 
 
@@ -100,3 +100,12 @@ def test_parameters_without_gradient_stay_without() -> None:
     projection.before_step()
     assert module[0].weight.grad is None
     assert module[2].weight.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_gradients_keep_their_type(dtype: torch.dtype) -> None:
+    module = net().to(dtype)
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    Projection(module, drawn(module), 0.67).before_step()
+    assert all(p.grad is not None and p.grad.dtype == dtype for p in module.parameters())
