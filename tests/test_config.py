@@ -80,9 +80,10 @@ def test_every_method_takes_every_codec(method: str, codec: str) -> None:
         (problem,) = problems(*words)
         assert problem.startswith("server_step=majority: counts signs of one size")
         return
-    if method == "fedcomp" and VARIANTS.get(codec, codec) != "subspace":
+    name = VARIANTS.get(codec, codec)
+    if method == "fedcomp" and name != "subspace":
         found = problems(*words, f"codec@downlink={codec}")
-        assert f"recipe=subspace codec@uplink={VARIANTS.get(codec, codec)}: trains where" in found[0]
+        assert f"recipe=subspace codec@uplink={name}: trains where" in found[0]
         return
     both = method == "signsgd" or codec not in RUNS_AWAY
     if method in PRUNING and codec not in KEEPS_ZEROS:
@@ -91,7 +92,7 @@ def test_every_method_takes_every_codec(method: str, codec: str) -> None:
         both = False
     config = compose_config([*words, f"codec@downlink={codec}"] if both else words)
     assert (config["uplink"] == config["downlink"]) == both
-    assert config["uplink"]["name"] == VARIANTS.get(codec, codec)
+    assert config["uplink"]["name"] == name
     assert config["method"]["name"] == method
 
 
