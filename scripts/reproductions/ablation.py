@@ -1,4 +1,8 @@
-"""What each part of method fedcomp gives, on the field of `headline`."""
+"""What each part of method fedcomp gives, on the field of `headline`.
+
+The learning rate is that of all runs; without gain, and with more dimensions, steps are shorter,
+which is part of what is seen.
+"""
 
 from __future__ import annotations
 
