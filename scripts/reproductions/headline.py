@@ -6,8 +6,8 @@ defaults but for what so short a run asks for: FedCompress has more clusters, le
 trains half its steps with clustered weights; FSFL has one short epoch for its scale factors.
 Codecs that are no method of their own go both ways.  STC and top-k keep 4 % of the weights, as in
 FSFL's comparison, and 1 %.  What fedcomp does by default was chosen in probes with this net and
-these images; `voc` and `chest_xray` show it elsewhere.  Times are those of the lines alone: each
-round's training counts as one second for all methods.
+these images; `voc` and `chest_xray` show it elsewhere.  Times are those of lines: a round's
+training and coding count as one second, four on the median telephone, for all methods.
 """
 
 from __future__ import annotations
