@@ -35,7 +35,9 @@ def test_experiment(name: str, data: Path, tmp_path: Path) -> None:
     words = [f"experiment={name}", f"data_dir={data}"]
     config = compose_config([*FAST, *words])
     words += ["dataset.verify=false"] if "verify" in config["dataset"] else []
-    words += ["partition=iid"] if config["partition"]["name"] == "natural" else []
+    words += {"natural": ["partition=iid"], "dirichlet": ["partition.min_samples=1"]}.get(
+        config["partition"]["name"], []
+    )
     run = run_inline(tmp_path, *words, quick=FAST)
     assert read_summary(run)["rounds"] == 1
 
@@ -54,9 +56,10 @@ def _method_lines(file: Path) -> list[str]:
 @pytest.mark.parametrize("method", ["feddip", "fsfl", "stc"])
 def test_the_command_line_chooses_the_method_of_a_common_field(method: str) -> None:
     alone = compose_config([f"method={method}"])
-    fields = ("comparison_digits", "headline")
-    for words in ([*more, f"experiment={field}"] for field in fields for more in ([], ["seed=1"])):
-        found = compose_config([f"method={method}", *words])
-        for key in ("method", "recipe", "server_step", "uplink", "downlink"):
-            assert found[key] == alone[key]
-        assert found["targets"] == [0.9, 0.95]
+    fields = {"comparison_digits": [0.9, 0.95], "headline": [0.4]}
+    for field, targets in fields.items():
+        for words in ([], ["seed=1"]):
+            found = compose_config([f"method={method}", *words, f"experiment={field}"])
+            for key in ("method", "recipe", "server_step", "uplink", "downlink"):
+                assert found[key] == alone[key]
+            assert found["targets"] == targets

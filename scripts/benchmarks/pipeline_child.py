@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nncodec import nn  # type: ignore[import-not-found,unused-ignore]
 
 from scripts.benchmarks.nncodec_child import serve
 
@@ -21,6 +20,9 @@ class Model:
     """One update, its settings and its stream."""
 
     def __init__(self, results: str) -> None:
+        from nncodec import nn  # type: ignore[import-not-found,unused-ignore]
+
+        self._nn = nn
         self._settings: dict[str, Any] = {"results": results, "verbose": False}
         self._tensors: dict[str, Any] = {}
         self._stream = bytearray()
@@ -34,18 +36,18 @@ class Model:
     def encode(self) -> float:
         """Encode the update; return the seconds."""
         began = time.perf_counter()
-        self._stream = nn.encode(self._tensors, self._settings)
+        self._stream = self._nn.encode(self._tensors, self._settings)
         return time.perf_counter() - began
 
     def decode(self) -> float:
         """Decode the update; return the seconds."""
         began = time.perf_counter()
-        nn.decode(self._stream)
+        self._nn.decode(self._stream)
         return time.perf_counter() - began
 
     def save(self, file: str) -> None:
         """Write the stream, and the tensors that are decoded from it."""
-        decoded = {f"tensor {name}": value for name, value in nn.decode(self._stream).items()}
+        decoded = {f"tensor {name}": value for name, value in self._nn.decode(self._stream).items()}
         np.savez(file, stream=np.frombuffer(self._stream, np.uint8), **decoded)
 
 
