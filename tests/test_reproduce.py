@@ -14,7 +14,7 @@ import pytest
 from fedcomp.config import compose_config
 from fedcomp.quantise.cli import configure
 from scripts.reproductions.__main__ import PLANS
-from scripts.reproductions.plan import Plan
+from scripts.reproductions.plan import Plan, Size
 from tests.data.small_images import write_cifar10
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +25,11 @@ def plan_of(name: str) -> Any:
     return import_module(f"scripts.reproductions.{name}").PLAN
 
 
+def sizes(plan: Any) -> list[Size]:
+    return ["", *(size for size in LENGTHS if plan.more(size))]
+
+
+LENGTHS: tuple[Size, ...] = ("quick", "full")
 FEDERATED = [name for name in PLANS if isinstance(plan_of(name), Plan)]
 
 
@@ -42,8 +47,8 @@ def test_every_run_of_a_plan_composes_and_shares_the_field(name: str) -> None:
     assert plan.reference in plan.runs
     assert all(re.fullmatch(r"\w+", run) for run in plan.runs), "they name folders"
     shared = ("partition", "model", "clients", "fraction", "seed", "strategy")
-    for quick in {False, bool(plan.quick)}:
-        configs = {job: compose_config(list(job.words)) for job in plan.jobs(quick=quick)}
+    for size in sizes(plan):
+        configs = {job: compose_config(list(job.words)) for job in plan.jobs(size)}
         for job, config in configs.items():
             alike = (plan.reference, job.case, job.seed)
             reference = next(c for other, c in configs.items() if other[:3] == alike)
@@ -115,10 +120,10 @@ def test_mistakes_are_named(words: tuple[str, ...], reason: str, tmp_path: Path)
     assert (done.returncode, reason in done.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("quick", [False, True])
-def test_every_way_to_quantise_composes_and_fits_the_net(quick: bool) -> None:
+@pytest.mark.parametrize("size", ["", *LENGTHS])
+def test_every_way_to_quantise_composes_and_fits_the_net(size: Size) -> None:
     plan = plan_of("quantise")
-    training, *others = plan.jobs(quick=quick)
+    training, *others = plan.jobs(size)
     trained = compose_config(list(training.words))
     assert training.after is None
     assert [job.run for job in others] == list(plan.runs)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from scripts.reproductions import __main__ as command
+from scripts.reproductions import running
 from scripts.reproductions.plan import Job
 from scripts.reproductions.quantised import collect, columns
 from scripts.reproductions.quantising import TRAINED, Quantising
@@ -39,7 +40,7 @@ def write_figures(place: Path, accuracy: float, size: int) -> None:
 
 
 def test_each_command_gets_the_words_that_it_reads() -> None:
-    training, plain, priced = PLAN.jobs(quick=True)
+    training, plain, priced = PLAN.jobs("quick")
     shared = ("dataset=digits", "train.momentum=0.5")
     alone = ("engine=inline", "dataset=digits", "train.lr=0.1", "train.momentum=0.5")
     assert training == Job(TRAINED, "", None, (*alone, "rounds=1", "seed=2"))
@@ -62,7 +63,7 @@ def test_the_table_begins_with_the_net_as_it_was(tmp_path: Path) -> None:
     write_figures(tmp_path / "plain", 0.7, 2000)
     results = collect(jobs, tmp_path)
     assert [entry["run"] for entry in results["runs"]] == [TRAINED, "plain", "priced"]
-    assert {"date", "machine", "versions", "metric"} <= results.keys()
+    assert results["metric"] == "accuracy"
     assert results["runs"][2]["words"] == " ".join(jobs[2].words)
     made = {c.title: [cell.text for cell in c.cells] for c in columns(results)}
     assert made["accuracy"] == ["0.7500", "0.7000", "0.5000"]
@@ -89,6 +90,7 @@ def test_the_net_is_trained_before_it_is_quantised_or_nothing_is(
         return type("Done", (), {"returncode": 0 if works else 1})()
 
     monkeypatch.setattr(subprocess, "run", called)
+    monkeypatch.setattr(running, "measured_on", dict)  # asks the machine by such processes
     if works:
         reproduce(monkeypatch, tmp_path, "--only", "ecq_4_bits", "seed=7")
     else:

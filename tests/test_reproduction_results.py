@@ -49,7 +49,7 @@ def test_every_case_and_seed_is_a_job_of_its_own() -> None:
     assert len({job.folder for job in jobs}) == len(jobs) == 8
     assert jobs[-1].words == ("dataset=digits", "partition=dirichlet", "method=stc", "seed=2")
     short = Plan(("a=1",), {"x": ("b=2",)}, "x", seeds=(1, 2), quick=("rounds=1",))
-    assert [job.words for job in short.jobs(quick=True)] == [("a=1", "b=2", "seed=1", "rounds=1")]
+    assert [job.words for job in short.jobs("quick")] == [("a=1", "b=2", "seed=1", "rounds=1")]
     assert [job.folder for job in Plan((), {"x": ()}, "x").jobs()] == ["x"]
 
 
@@ -61,6 +61,9 @@ def test_a_run_is_held_against_the_reference_of_its_seed(folder: Path) -> None:
     assert (first["bytes_to_target"], second["bytes_to_target"]) == (300, 400)
     assert (first["times_fewer_bytes"], second["times_fewer_bytes"]) == (20000 / 300, 50)
     assert first["network_seconds_to_target"] == 6.0
+    assert first["message_bytes_to_target"] == 3 * 150
+    assert first["times_fewer_message_bytes"] == 2 * 10050 / 450
+    assert (first["score_at_target"], second["score_at_target"]) == (0.55, 0.6)
     assert (first["budget_round"], first["budget_score"]) == (4, 0.6)
     plain = runs_of(results, run="plain", case="iid")[0]
     assert (plain["times_fewer_bytes"], plain["network_seconds_to_target"]) == (1.0, None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scripts.machine import measured_on
 from scripts.reproductions import picture, tables
 from scripts.reproductions.__main__ import save
 from scripts.reproductions.plan import Plan
@@ -36,7 +38,7 @@ def results(tmp_path: Path) -> dict[str, Any]:
     make_run(tmp_path / "runs" / "plain", (0.1, 0.3, 0.5, 0.6, 0.7), up=9000, down=1000)
     make_run(tmp_path / "runs" / "sparse_one", (0.1, 0.2, 0.4, 0.55, 0.6), up=90, down=10)
     found = collect(PLAN, PLAN.jobs(), tmp_path / "runs")
-    return {"about": "What was cut.", **found, "date": "2001-02-03"}
+    return {"about": "What was cut.", **measured_on(), **found, "date": "2001-02-03"}
 
 
 def project(root: Path, readme: str, others: str, **stored: Results) -> Path:
@@ -58,6 +60,18 @@ def test_the_readmes_are_up_to_date() -> None:
         assert again == text, "run: python -m scripts.reproductions.tables"
 
 
+@pytest.mark.parametrize("title", sorted(tables.stored()))
+def test_stored_figures_are_those_of_all_planned_runs(title: str) -> None:
+    name = title.removesuffix("_full")
+    plan = import_module(f"scripts.reproductions.{name}").PLAN
+    jobs = plan.jobs("full" if title != name else "")
+    planned = {(job.run, job.case, job.seed or 1, " ".join(job.words)) for job in jobs}
+    found = tables.stored()[title]["runs"]
+    kept = ("run", "case", "seed", "words")
+    assert {tuple(run.get(key) for key in kept) for run in found} == planned
+    assert {run["status"] for run in found} == {"finished"}
+
+
 def test_pictures_are_there_and_show_every_run() -> None:
     every = tables.stored()
     for readme in tables.READMES:
@@ -65,6 +79,7 @@ def test_pictures_are_there_and_show_every_run() -> None:
             drawn = (tables.ROOT / tables.FIGURES / f"{name}.svg").read_text("utf-8")
             runs = {run["run"] for run in picture.shown(every[name])}
             assert set(re.findall('id="name-(.*?)"', drawn)) == runs
+            assert picture.fingerprint(every[name]) in drawn
 
 
 def test_the_first_page_has_places_for_the_headline() -> None:
@@ -96,7 +111,10 @@ def test_a_table_follows_its_figures(tmp_path: Path, results: dict[str, Any]) ->
     root = project(tmp_path / "p", README, "", one=results)
     tables.write(root)
     first = (root / "README.md").read_text("utf-8")
-    assert r"| sparse\_one | 4 | 0.6000 | 400 B | 300 × | 300 B | 66.7 × | 3 | 0.0 s |" in first
+    assert (
+        r"| sparse\_one | 4 | 0.6000 | 400 B | 300 × | 300 B | 66.7 × | 44.7 × | 3 | 0.0 s |"
+        in first
+    )
     results["runs"][1]["final"] = 0.8
     (root / "conf" / "experiment" / "one.json").write_text(as_json(results), "utf-8")
     assert tables.written(first, tables.stored(root), {"one"}, Path()) != first
@@ -119,8 +137,10 @@ def test_a_caption_says_what_was_measured_on_what(results: dict[str, Any]) -> No
     assert tables.caption(results) == (
         "What was cut. Net small_cnn on digits (partition: dirichlet, alpha 0.5, min_samples 10);"
         " 30% of 10 clients in each round, 7 batches of 16 samples each. “to target”: until"
-        " accuracy reached what plain has after half its rounds, 0.5000. Measured on 2001-02-03: 3"
-        " cores, Abacus, Slide rule; fedcomp 9.8.7, torch 6.5."
+        " accuracy reached what plain has after half its rounds, 0.5000. Bytes are those of packets"
+        " with their headers; “in messages”: how many times fewer with what Flower wraps around"
+        " them. One seed: 1. Measured on 2001-02-03: 3 cores, Abacus, Slide rule; fedcomp 9.8.7,"
+        " torch 6.5."
     )
     results["runs"][0]["status"] = "running"
     assert "had not finished" in tables.caption(results)
@@ -133,6 +153,7 @@ def test_cases_have_targets_of_their_own(results: dict[str, Any]) -> None:
     said = tables.caption(results)
     assert "0.5000 (even), 0.2500 to 0.3000 (odd)." in said
     assert "partition" not in said
+    assert "Seeds 1, 2, 3: means" in said
 
 
 def test_figures_survive_their_file_and_hold_the_curves(results: dict[str, Any]) -> None:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import os
-import shlex
-import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -16,19 +12,17 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fedcomp import resume
-from fedcomp.config import path_word, run_folder
 from fedcomp.errors import FedcompError
 from fedcomp.report.comparison import formats
 from fedcomp.report.plots.curves import draw, read_curve
-from fedcomp.report.summary import read_summary
-from fedcomp.runtime import cpu_count
+from fedcomp.resume import Start
 from scripts.reproductions import quantised, tables
 from scripts.reproductions.plan import Plan
 from scripts.reproductions.results import as_json, collect, columns, target_of
+from scripts.reproductions.running import MAY_DIFFER, measured, run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fedcomp.report.comparison.results import Column
     from scripts.reproductions.plan import Job
@@ -41,64 +35,83 @@ PLANS = (
 )
 """Modules of this package with a `PLAN`."""
 
-MAY_BE_SAVED = ("data_dir", "dataset.verify", "dataset.download")
-"""Settings under which figures are kept: where data come from, and nothing of what is done."""
-
 
 def main() -> None:
+    given = _parsed()
+    module, plan, words = given.module, given.plan, given.words
+    wanted = {job: words[job] for job in words if given.only is None or job.run in given.only}
+    needed = {other.after for other in wanted}
+    first = {job: words[job] for job in words if job.run in needed}
+    last = {job: given for job, given in wanted.items() if job not in first}
+    failed = _run_all(first, given.place, given.jobs)  # what is quantised has to be there
+    failed = failed or _run_all(last, given.place, given.jobs)
+    results = show(plan, words, given.place)
+    if failed:
+        sys.exit(f"scripts/reproduce: {', '.join(failed)} failed; see the messages above")
+    if given.save:
+        try:
+            about = " ".join((inspect.getdoc(module) or "").split())
+            about += f" With {' '.join(plan.full)}." if given.size == "full" else ""
+            save(given.title, {"about": about, **measured(words, given.place), **(results or {})})
+        except FedcompError as error:
+            sys.exit(f"scripts/reproduce: nothing is saved: {error}")
+
+
+def _parsed() -> argparse.Namespace:
+    """Return what is given, with its plan, the title and folder of its figures, and its words."""
     parser = argparse.ArgumentParser(prog="scripts/reproduce", description=__doc__)
     parser.add_argument("name", choices=PLANS)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every run")
     parser.add_argument("--only", action="append", metavar="RUN", help="this run; repeatable")
-    parser.add_argument("--quick", action="store_true", help="short runs: minutes on two cores")
+    sizes = parser.add_mutually_exclusive_group()
+    for size, text in (
+        ("quick", "short runs: minutes on two cores"),
+        ("full", "long runs: for a machine with a GPU"),
+    ):
+        sizes.add_argument(f"--{size}", dest="size", action="store_const", const=size, help=text)
     parser.add_argument("--jobs", type=int, default=1, help="so many runs at a time")
     parser.add_argument("--folder", type=Path, default=Path("outputs/reproduce"))
     parser.add_argument(
         "--save",
         action="store_true",
-        help="write the figures to conf/experiment/NAME.json, and to the tables of the READMEs",
+        help="write the figures to conf/experiment/NAME.json, and to the tables of the READMEs,"
+        " once all runs have finished",
     )
     given = parser.parse_intermixed_args()  # words may follow options
-    module = import_module(f"scripts.reproductions.{given.name}")
-    plan: Plan | Quantising = module.PLAN
-    jobs = list(plan.jobs(quick=given.quick))
+    given.module = import_module(f"scripts.reproductions.{given.name}")
+    plan: Plan | Quantising = given.module.PLAN
+    given.plan, given.size = plan, given.size or ""
+    jobs = list(plan.jobs(given.size))
     names = list(dict.fromkeys(job.run for job in jobs))
     unknown = set(given.only or ()) - set(names)
     if unknown:
         parser.error(f"there is no run {min(unknown)!r}; choose of {', '.join(names)}")
     if given.jobs < 1:
         parser.error(f"--jobs {given.jobs}: at least 1")
-    if given.quick and not plan.quick:
-        parser.error(f"--quick: {given.name} has no short runs")
-    others = [word for word in given.overrides if word.partition("=")[0] not in MAY_BE_SAVED]
-    if given.save and (given.quick or others):
+    if given.size and not plan.more(given.size):
+        length = {"quick": "short", "full": "long"}[given.size]
+        parser.error(f"--{given.size}: {given.name} has no {length} runs")
+    others = [word for word in given.overrides if word.partition("=")[0] not in MAY_DIFFER]
+    if given.save and (given.size == "quick" or others):
         parser.error(
             "--save: keeps figures of the runs as they are planned alone; there may be words for"
-            f" {', '.join(MAY_BE_SAVED)}"
+            f" {', '.join(MAY_DIFFER)}"
         )
-    folder = given.folder.resolve() / (given.name + ("_quick" if given.quick else ""))
-    wanted = [job for job in jobs if given.only is None or job.run in given.only]
-    first = [job for job in jobs if job.run in {other.after for other in wanted}]
-    last = [job for job in wanted if job not in first]
-    failed: list[str] = []
-    for stage in (first, last):  # what is quantised has to be there
-        failed = failed or _run_all(plan, stage, folder, given)
-    results = show(plan, jobs, folder)
-    if given.save and results is not None:
-        about = " ".join((inspect.getdoc(module) or "").split())
-        save(given.name, {"about": about, **results})
-    if failed:
-        sys.exit(f"scripts/reproduce: {', '.join(failed)} failed; see the messages above")
+    given.title = "_".join(filter(None, (given.name, given.size)))
+    given.place = given.folder.resolve() / given.title
+    if not next(path for path in (given.place, *given.place.parents) if path.exists()).is_dir():
+        parser.error(f"--folder {given.folder}: is no folder")
+    given.words = {job: plan.given(job, given.overrides) for job in jobs}
+    if alike := _alike(given.words, given.overrides):
+        parser.error(alike)
+    return given
 
 
-def _run_all(
-    plan: Plan | Quantising, jobs: Sequence[Job], folder: Path, given: argparse.Namespace
-) -> list[str]:
+def _run_all(given: Mapping[Job, Sequence[str]], folder: Path, at_a_time: int) -> list[str]:
     """Run jobs beside each other; return which of them failed."""
-    with ThreadPoolExecutor(given.jobs) as pool:
+    with ThreadPoolExecutor(at_a_time) as pool:
         begun = {
-            job: pool.submit(run, job, plan.given(job, given.overrides), folder, given.jobs)
-            for job in jobs
+            job: pool.submit(run, job, words, folder, at_a_time) for job, words in given.items()
         }
         try:
             return [job.folder for job, done in begun.items() if not done.result()]
@@ -107,57 +120,18 @@ def _run_all(
             sys.exit(130)
 
 
-def run(job: Job, given: Sequence[str], place: Path, at_a_time: int = 1) -> bool:
-    """Run one job in a process of its own unless it is there; tell whether it succeeded."""
-    folder = place / job.folder
-    words = shlex.join(given)
-    note, log = folder.with_suffix(".txt"), folder.with_suffix(".log")
-    begun = ["fedcomp", *given, run_folder(folder)]
-    if job.after is not None:
-        net = place / job.after / "model.safetensors"
-        begun = ["fedcomp.quantise", *given, path_word("checkpoint", net), path_word("out", folder)]
-    if folder.exists() and note.exists():
-        if note.read_text(encoding="utf-8") != words:
-            print(
-                f"{job.folder}: {folder} holds a run with other settings, see {note.name} beside"
-                " it; give another --folder, or move it away",
-                file=sys.stderr,
-            )
-            return False
-        if _finished(folder):
-            print(f"{job.folder}: there already, in {folder}", flush=True)
-            return True
-        if resume.can_go_on(folder):
-            begun = ["fedcomp", f"resume={shlex.quote(str(folder))}"]
-        else:
-            shutil.rmtree(folder)
-    print(f"{job.folder}: {begun[0].replace('.', '-')} {words}", flush=True)
-    place.mkdir(parents=True, exist_ok=True)
-    note.write_text(words, encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": str(max(cpu_count() // at_a_time, 1))}
-    with log.open("a", encoding="utf-8") as out:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", *begun],
-            stdout=out,
-            stderr=out,
-            env=environment,
-            check=False,
-        )
-    if done.returncode:
-        print(log.read_text(encoding="utf-8")[-2000:], file=sys.stderr)
-    return done.returncode == 0
+def _alike(given: Mapping[Job, Sequence[str]], overrides: Sequence[str]) -> str | None:
+    """Return two jobs that words for all would make the same run of, in a sentence."""
+    found: dict[tuple[str, ...], str] = {}
+    for job in given:
+        words = tuple(Start("", list(job.words)).merged(list(overrides)))
+        other = found.setdefault(words, job.folder)
+        if other != job.folder:
+            return f"with {' '.join(overrides)}, {other} and {job.folder} would be the same run"
+    return None
 
 
-def _finished(folder: Path) -> bool:
-    if (folder / "quantise.json").is_file():
-        return True
-    try:
-        return bool(read_summary(folder)["status"] == "finished")
-    except FedcompError:
-        return False
-
-
-def show(plan: Plan | Quantising, jobs: Sequence[Job], folder: Path) -> Results | None:
+def show(plan: Plan | Quantising, jobs: Iterable[Job], folder: Path) -> Results | None:
     """Print, draw and return what has been run so far; None without what it is compared with."""
     if not isinstance(plan, Plan):
         results = quantised.collect(jobs, folder)

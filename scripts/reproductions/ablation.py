@@ -6,7 +6,7 @@ which is part of what is seen.
 
 from __future__ import annotations
 
-from scripts.reproductions.headline import FIELD, QUICK
+from scripts.reproductions.headline import FIELD, FULL, QUICK
 from scripts.reproductions.plan import Plan
 
 _OURS = "method=fedcomp"
@@ -36,4 +36,5 @@ PLAN = Plan(
     },
     reference="fedavg",
     quick=QUICK,
+    full=FULL,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.reproductions.headline import FIELD, FSFL, QUICK
+from scripts.reproductions.headline import FIELD, FSFL, FULL, QUICK
 from scripts.reproductions.plan import Plan
 
 RUNS = {
@@ -23,4 +23,5 @@ PLAN = Plan(
     },
     seeds=(1, 2, 3),
     quick=QUICK,
+    full=FULL,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.reproductions.headline import FIELD, QUICK
+from scripts.reproductions.headline import FIELD, FULL, QUICK
 from scripts.reproductions.noniid import RUNS
 from scripts.reproductions.plan import Plan
 
@@ -12,4 +12,5 @@ PLAN = Plan(
     reference="fedavg",
     seeds=(1, 2, 3),
     quick=QUICK,
+    full=FULL,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +49,15 @@ def draw(results: Results) -> str:
         put(axes, [_end(line) for line in drawn])
         for text in axes.texts:  # lines end one above the other: names stand out from them
             text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5})
-    return as_svg(figure, outlined=True)
+    return f"{as_svg(figure, outlined=True)}<!-- {fingerprint(results)} -->\n"
+
+
+def fingerprint(results: Results) -> str:
+    """Return what tells whether a picture is of these figures."""
+    kept = ("run", "curve", "target", "score_at_target", "bytes_to_target")
+    drawn = [{key: run.get(key) for key in kept} for run in shown(results)]
+    text = json.dumps([results["metric"], results["counted"], drawn])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def shown(results: Results) -> list[Results]:
@@ -74,4 +84,6 @@ def _end(line: Line) -> End:
 def _mark_reached(axes: Axes, run: Results, colour: str) -> None:
     sent = run.get("bytes_to_target")
     if sent:
-        axes.plot([sent], [run["target"]], "o", ms=5, mec=colour, mfc=PAPER, mew=1.5, zorder=3)
+        axes.plot(
+            [sent], [run["score_at_target"]], "o", ms=5, mec=colour, mfc=PAPER, mew=1.5, zorder=3
+        )

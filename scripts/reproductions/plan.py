@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fedcomp.report.plots.curves import Counted
+
+
+Size: TypeAlias = Literal["", "quick", "full"]
+"""How long runs are: as planned, for minutes on two cores, or for a GPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """A plan whose runs may be shorter or longer.
+
+    Attributes
+    ----------
+    quick
+        More words under `--quick`, which takes minutes on two cores and the first seed alone.
+    full
+        More words under `--full`, which is for a machine with a GPU.
+    """
+
+    quick: tuple[str, ...] = ()
+    full: tuple[str, ...] = ()
+
+    def more(self, size: Size) -> tuple[str, ...]:
+        """Return the words by which runs are shorter or longer than planned."""
+        return {"": (), "quick": self.quick, "full": self.full}[size]
 
 
 class Job(NamedTuple):
@@ -34,7 +58,7 @@ class Job(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Sized):
     """Runs that differ in what is compared and in nothing else.
 
     Attributes
@@ -53,10 +77,6 @@ class Plan:
         Words of settings in each of which all runs are compared; each has a target of its own.
     seeds
         Every run is there once for each; none: once, with the field's seed.
-    quick
-        More words under `--quick`, which takes minutes on two cores.
-    quick_seeds
-        So many of the seeds, the first ones, under `--quick`.
     """
 
     field: tuple[str, ...]
@@ -66,17 +86,16 @@ class Plan:
     budget_bytes: int | None = None
     cases: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"": ()})
     seeds: tuple[int, ...] = ()
-    quick: tuple[str, ...] = ()
-    quick_seeds: int = 1
 
-    def jobs(self, *, quick: bool = False) -> Iterator[Job]:
+    def jobs(self, size: Size = "") -> Iterator[Job]:
         """Yield all runs, those that are compared with each other one after the other."""
-        seeds = self.seeds[: self.quick_seeds if quick else None] or (None,)
+        seeds = self.seeds[: 1 if size == "quick" else None] or (None,)
+        more = self.more(size)
         for case, setting in self.cases.items():
             for seed in seeds:
                 last = () if seed is None else (f"seed={seed}",)
                 for run, words in self.runs.items():
-                    given = (*self.field, *setting, *words, *last, *(self.quick if quick else ()))
+                    given = (*self.field, *setting, *words, *last, *more)
                     yield Job(run, case, seed, given)
 
     def given(self, job: Job, more: Sequence[str]) -> list[str]:

@@ -24,5 +24,6 @@ PLAN = Quantising(
         "deepcabac": ("quantiser=deepcabac", "tolerance=0.005"),
         "deepcabac_lossy": ("quantiser=deepcabac", "tolerance=0.03"),
     },
+    full=("model=resnet20", "rounds=20", "train.steps=null", "train.epochs=10", "samples=null"),
     quick=("dataset=digits", "model=small_cnn", "rounds=1", "validation=0.2"),
 )

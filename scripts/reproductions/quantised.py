@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from fedcomp.report.comparison.results import NOTHING, Cell, Column
 from fedcomp.report.progress import duration, megabytes
-from scripts.machine import measured_on
 from scripts.reproductions.results import times
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ def collect(jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
         runs.insert(0, {**_ALIKE, "run": job.after, "final": before, "bytes": whole, "ratio": 1.0})
     metrics = [figures["metric"] for figures in read.values()]
     return {
-        **measured_on(),
         "field": {},
         "metric": metrics[0] if metrics else "",
         "counted": COUNTED,

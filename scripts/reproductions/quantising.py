@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from fedcomp.quantise.cli import OF_TRAIN, SHARED
 from fedcomp.quantise.settings import QuantiseSettings
-from scripts.reproductions.plan import Job
+from scripts.reproductions.plan import Job, Sized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from scripts.reproductions.plan import Size
 
 TRAINED = "trained"
 """The run that trains the net."""
@@ -19,7 +21,7 @@ _OWN = {field.name for field in fields(QuantiseSettings)}
 
 
 @dataclass(frozen=True)
-class Quantising:
+class Quantising(Sized):
     """A net that `fedcomp` trains, once, and ways in which `fedcomp-quantise` makes it small.
 
     Attributes
@@ -28,17 +30,14 @@ class Quantising:
         The words that all share; either command is given those that it reads.
     runs
         The words of each way by its name.
-    quick
-        More words under `--quick`, which takes minutes on two cores.
     """
 
     field: tuple[str, ...]
     runs: Mapping[str, tuple[str, ...]]
-    quick: tuple[str, ...] = ()
 
-    def jobs(self, *, quick: bool = False) -> Iterator[Job]:
+    def jobs(self, size: Size = "") -> Iterator[Job]:
         """Yield the training, then all that start from its net."""
-        last = self.quick if quick else ()
+        last = self.more(size)
         yield Job(TRAINED, "", None, tuple(filter(is_read_in_training, (*self.field, *last))))
         for run, words in self.runs.items():
             given = filter(is_read_in_quantising, (*self.field, *words, *last))

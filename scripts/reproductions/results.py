@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -16,13 +16,12 @@ from fedcomp.report.comparison.results import NOTHING, Cell, Column
 from fedcomp.report.plots.curves import read_curve
 from fedcomp.report.progress import duration, megabytes
 from fedcomp.report.summary import read_summary
-from scripts.machine import measured_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from fedcomp.report.plots.curves import Curve
+    from fedcomp.report.plots.curves import Counted, Curve
     from scripts.reproductions.plan import Job, Plan
 
 Results: TypeAlias = Mapping[str, Any]
@@ -32,7 +31,7 @@ _POINTS = 60
 
 
 def collect(plan: Plan, jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
-    """Return the figures of all runs that are there, with what they were measured on.
+    """Return the figures of all runs that are there.
 
     A run is compared with the reference of its own case and seed.
     """
@@ -53,19 +52,21 @@ def collect(plan: Plan, jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
             "words": " ".join(job.words),
             "rounds": len(curve.scores) - 1,
             "final": curve.scores[-1],
-            "best": max(curve.scores),
             "sent_bytes": curve.sent[-1],
             "ratio": curve.reference_bytes / max(curve.sent[-1], 1),
-            "codec_seconds": _codec_seconds(place),
-            "curve": _thinned(curve),
+            "codec_seconds_a_round": _codec_seconds(place),
         }
         if plan.budget_bytes is not None:
             within = curve.within(plan.budget_bytes)
             entry |= {"budget_round": within, "budget_score": curve.scores[within]}
-        entry |= _to_target(plan, curve, groups[job.case, job.seed], place)
-        runs.append(entry)
+        entry |= _to_target(plan, curve, groups[job.case, job.seed])
+        at = entry.get("rounds_to_target")
+        if at is not None:
+            entry["network_seconds_to_target"] = _network_seconds(place, at)
+            entry["message_bytes_to_target"] = _message_bytes(place, at, plan.counted)
+        runs.append({**entry, "curve": _thinned(curve, at)})
+    _compare_messages(runs, plan.reference)
     return {
-        **measured_on(),
         "field": _field(plan, found),
         "reference": plan.reference,
         "metric": next(iter(curves.values())).metric if curves else "",
@@ -102,7 +103,16 @@ def target_of(plan: Plan, curves: Iterable[Curve]) -> float | None:
     return next((scores[(len(scores) - 1) // 2] for scores in found), None)
 
 
-def _to_target(plan: Plan, curve: Curve, group: Sequence[Curve], place: Path) -> dict[str, Any]:
+def _compare_messages(runs: Sequence[dict[str, Any]], reference: str) -> None:
+    """Add how many times fewer bytes of messages a run sent than the reference of its group."""
+    key = "message_bytes_to_target"
+    whole = {(run["case"], run["seed"]): run.get(key) for run in runs if run["run"] == reference}
+    for run in runs:
+        if reference_bytes := run.get(key) and whole.get((run["case"], run["seed"])):
+            run["times_fewer_message_bytes"] = reference_bytes / run[key]
+
+
+def _to_target(plan: Plan, curve: Curve, group: Sequence[Curve]) -> dict[str, Any]:
     """Return what it took to reach the target of a group of curves."""
     target = target_of(plan, group)
     if target is None or not (at := curve.reached(target)):
@@ -111,9 +121,9 @@ def _to_target(plan: Plan, curve: Curve, group: Sequence[Curve], place: Path) ->
     return {
         "target": target,
         "rounds_to_target": at,
+        "score_at_target": curve.scores[at],
         "bytes_to_target": curve.sent[at],
         "times_fewer_bytes": reference.sent[reference.reached(target) or 0] / curve.sent[at],
-        "network_seconds_to_target": _network_seconds(place, at),
     }
 
 
@@ -141,6 +151,7 @@ def columns(results: Results) -> list[Column]:
         column("ratio", "ratio", times),
         column("to target", "bytes_to_target", lambda value: megabytes(round(value))),
         column("fewer bytes", "times_fewer_bytes", times, off=True),
+        column("in messages", "times_fewer_message_bytes", times),
         column("rounds to it", "rounds_to_target", "{:.3g}".format),
     ]
     if any(entry.get("network_seconds_to_target") for entry in results["runs"]):
@@ -148,7 +159,8 @@ def columns(results: Results) -> list[Column]:
     if results["budget_bytes"] is not None:
         title = f"{results['metric']} for {megabytes(results['budget_bytes'])}"
         last.append(column(title, "budget_score", "{:.4f}".format))
-    last.append(column("codec time", "codec_seconds", duration))
+        last.append(column("in round", "budget_round", "{:.3g}".format))
+    last.append(column("codecs a round", "codec_seconds_a_round", duration))
     return [*first, *last]
 
 
@@ -176,15 +188,17 @@ def _cell(group: Sequence[Results], key: str, text: Callable[[float], str], *, o
     return Cell(shown + some, (middle,))
 
 
-def _thinned(curve: Curve) -> dict[str, list[float]]:
+def _thinned(curve: Curve, reached: int | None) -> dict[str, list[float]]:
     """Return as much of a curve as a picture with a logarithmic axis of bytes shows."""
     last = len(curve.scores) - 1
-    rounds = sorted({0, *np.geomspace(1, max(last, 1), _POINTS).round().astype(int).tolist()})
-    rounds = [number for number in rounds if number <= last]
+    rounds = set(range(last + 1))
+    if last > _POINTS:
+        rounds = {0, *np.geomspace(1, last, _POINTS).round().astype(int).tolist()}
+    kept = sorted(rounds | {reached or 0})
     return {
-        "rounds": rounds,
-        "scores": [round(curve.scores[number], 5) for number in rounds],
-        "sent_bytes": [curve.sent[number] for number in rounds],
+        "rounds": kept,
+        "scores": [round(curve.scores[number], 5) for number in kept],
+        "sent_bytes": [curve.sent[number] for number in kept],
     }
 
 
@@ -202,13 +216,27 @@ def _field(plan: Plan, jobs: Iterable[Job]) -> dict[str, Any]:
 
 
 def _codec_seconds(folder: Path) -> float:
-    """Return what coding took in all, on all sides."""
-    with (folder / "rounds.csv").open(newline="", encoding="utf-8") as file:
-        return sum(float(row[name] or 0) for row in csv.DictReader(file) for name in _CODECS)
+    """Return what coding takes on all sides in a round, the median of all but the first."""
+    spent = [sum(float(row[name] or 0) for name in _CODECS) for row in _rows(folder, "rounds.csv")]
+    return median(spent[2:] or spent)
 
 
 def _network_seconds(folder: Path, last: int) -> float | None:
     """Return the seconds on a simulated network up to the end of a round."""
-    with (folder / "rounds.csv").open(newline="", encoding="utf-8") as file:
-        cells = [row["network_seconds"] for row in csv.DictReader(file)][: last + 1]
+    cells = [row["network_seconds"] for row in _rows(folder, "rounds.csv")][: last + 1]
     return sum(map(float, filter(None, cells))) if any(cells) else None
+
+
+def _message_bytes(folder: Path, last: int, counted: Counted) -> int:
+    """Return the bytes of Flower's messages around all packets up to the end of a round."""
+    rows = _rows(folder, "packets.csv")
+    return sum(
+        int(row["message_bytes"])
+        for row in rows
+        if int(row["round"]) <= last and (counted == "both" or row["direction"] == counted)
+    )
+
+
+def _rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

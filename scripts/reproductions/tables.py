@@ -81,14 +81,18 @@ def caption(results: Results) -> str:
     where = f"{machine['cores']} cores, {machine['processor']}"
     where += f", {machine['accelerator']}" if machine["accelerator"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    several = len({run["case"] for run in results["runs"]}) > 1
-    lines = [results["about"], _cut(field, several=several)]
+    cases = len({run["case"] for run in results["runs"]}) > 1
+    lines = [results["about"], _cut(field, several=cases)]
     targets = _targets(results)
     if targets:
         lines.append(
             f"“to target”: until {results['metric']} reached what {results['reference']} has after"
-            f" half its rounds, {targets}."
+            f" half its rounds, {targets}. Bytes are those of packets with their headers; “in"
+            " messages”: how many times fewer with what Flower wraps around them."
         )
+        seeds = sorted({run["seed"] for run in results["runs"]})
+        several = f"Seeds {', '.join(map(str, seeds))}: means ± sample deviations."
+        lines.append(several if len(seeds) > 1 else f"One seed: {seeds[0]}.")
     if any(run["status"] != "finished" for run in results["runs"]):
         lines.append("“…”: a run that had not finished.")
     lines.append(f"Measured on {results['date']}: {where}; {versions}.")

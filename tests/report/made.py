@@ -67,6 +67,7 @@ def make_run(
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "config.yaml").write_text(as_yaml(config))
     rows = [",".join(COLUMNS)]
+    packets = ["round,direction,message_bytes"]
     sent, to = 0, {str(target): None for target in config["targets"]}
     for number, score in enumerate(scores):
         some = number > 0
@@ -87,7 +88,9 @@ def make_run(
             "downlink_bits_per_weight": 0.25 if some else "",
         }
         rows.append(",".join(str(row[name]) for name in COLUMNS))
+        packets += [f"{number},uplink,{up + 20}", f"{number},downlink,{down + 30}"] * some
     (folder / "rounds.csv").write_text("\n".join(rows) + "\n")
+    (folder / "packets.csv").write_text("\n".join(packets) + "\n")
     rounds = len(scores) - 1
     found = {
         "method": config["method"]["name"],
