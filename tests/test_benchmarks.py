@@ -24,6 +24,7 @@ from scripts.benchmarks.nncodec import NO_PIPELINE
 from scripts.benchmarks.peers import Stream, WithCodec, beside_peer, smallest
 from scripts.benchmarks.rows import Row, bounded
 from scripts.benchmarks.updates import ModelUpdate
+from scripts.benchmarks.verdict import conclusion
 
 HERE = {"cores": 2, "processor": "one"}
 RATIOS = {"encode": 0.5, "size": 1.0}
@@ -65,6 +66,7 @@ def test_the_best_of_three_counts() -> None:
     rows, verdict = baseline.check(measure, RATIOS)
     assert not verdict.failed
     assert [found.ratio for found in rows] == [0.52, 0.9]
+    assert verdict.compared == 2
     with pytest.raises(StopIteration):  # three times were needed, and no more were asked for
         measure()
     once = runs([fast, row("size", 1.0)])
@@ -84,7 +86,7 @@ def test_a_row_that_is_gone_fails_and_a_new_one_does_not() -> None:
 
 
 def test_a_row_without_its_peer_is_not_compared() -> None:
-    alone = Row("encode", "s", [9.0], remark="no peer: build it")
+    alone = Row("encode", "s", [9.0], kind="peer", remark="no peer: build it")
     verdict = checked([alone, row("size", 1.0)])
     assert not verdict.failed
     assert list(verdict.lines("coding")) == ["not compared: coding: encode: no peer: build it"]
@@ -92,7 +94,7 @@ def test_a_row_without_its_peer_is_not_compared() -> None:
 
 @pytest.mark.parametrize(("unit", "failed"), [("s", False), ("ns", False), ("MB", True)])
 def test_seconds_beside_a_bound_are_not_compared(unit: str, failed: bool) -> None:
-    measured = [bounded("a", unit, [2.0], 1.0)] * 2
+    measured = [bounded("a", unit, [2.0], 1.0)]
     verdict = checked(*[measured] * 3, ratios={"a": 0.5})
     assert verdict.failed == failed
     assert bool(verdict.unknown) != failed
@@ -104,13 +106,55 @@ def test_save_changes_what_was_measured(tmp_path: Path) -> None:
     about = {"date": "1", "machine": HERE, "versions": {}}
     first = {"a": [row("x", 1.0), row("y", 2.0), row("z", 3.0)], "b": [row("x", 4.0)]}
     baseline.save(first, about, file)
-    without_peer = Row("y", "s", [1.0], remark="no peer")
-    baseline.save({"a": [row("x", 0.123456), without_peer]}, {**about, "date": "2"}, file)
+    said, bound = Row("y", "s", [1.0]), bounded("z", "s", [1.0], 2.0)
+    again = {"a": [row("x", 0.123456), said, bound]}
+    assert not baseline.save(again, {**about, "date": "2"}, file)
     found = json.loads(file.read_text(encoding="utf-8"))
-    assert found["a"] == {**about, "date": "2", "ratios": {"x": 0.1235, "y": 2.0}}
+    assert found["a"] == {**about, "date": "2", "ratios": {"x": 0.1235}}
     assert found["b"] == {**about, "ratios": {"x": 4.0}}
-    with pytest.raises(ConfigError, match="benchmark b has several rows of one name"):
-        baseline.save({"b": [row("x", 1.0), row("x", 2.0)]}, about, file)
+
+
+def test_save_leaves_a_benchmark_without_its_peer_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "baseline.json"
+    about = {"date": "1", "machine": HERE, "versions": {}}
+    baseline.save({"a": [row("x", 1.0), row("y", 2.0)]}, about, file)
+    alone = Row("y", "s", [1.0], kind="peer", remark="no peer: build it")
+    measured = {"a": [row("x", 0.5), alone], "b": [alone], "c": [row("x", 3.0)]}
+    assert baseline.save(measured, {**about, "date": "2"}, file) == {
+        "a": "1 of its 2 rows were not measured: no peer: build it",
+        "b": "1 of its 1 rows were not measured: no peer: build it",
+    }
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert found["a"] == {**about, "ratios": {"x": 1.0, "y": 2.0}}
+    assert found["c"]["date"] == "2"
+    assert "b" not in found
+
+
+def test_a_baseline_is_the_best_of_two() -> None:
+    measure = runs([row("x", 1.0), row("y", 2.0)], [row("x", 3.0), row("y", 0.5)], [])
+    assert [found.ratio for found in baseline.best(measure)] == [1.0, 0.5]
+    assert measure() == []  # no more than two were asked for
+    once = runs([bounded("x", "s", [1.0], 2.0)], [])
+    baseline.best(once)  # there is no ratio to better
+    assert once() == []
+    with pytest.raises(ConfigError, match="several rows have one name"):
+        baseline.best(runs([row("x", 1.0), row("x", 2.0)]))
+
+
+@pytest.mark.parametrize(
+    ("measured", "ratios", "reason"),
+    [
+        ([bounded("a", "s", [1.0], 2.0)], {}, "has no ratio that lasts"),
+        ([row("a", 1.0)], {}, "none of its rows is in the baseline"),
+        ([Row("a", "s", [1.0], kind="peer", remark="no peer")], {"a": 1.0}, "no peer"),
+    ],
+)
+def test_a_benchmark_of_which_no_row_was_compared(
+    measured: Sequence[Row], ratios: dict[str, float], reason: str
+) -> None:
+    verdict = checked(measured, ratios=ratios)
+    last = list(conclusion({"a": verdict}, {}, failed=False))[-2:]
+    assert last == ["nothing was compared", f"not compared: a: {reason}"]
 
 
 @pytest.fixture
@@ -133,15 +177,68 @@ def test_command(made: list[Row], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("ecq", "--check") == 2
     assert "there is no baseline of ecq; scripts/bench ecq --save" in capsys.readouterr().err
     assert run("ecq", "--save") == 0
+    assert run("ecq", "--check") == 0
+    assert capsys.readouterr().out.endswith("\nno ratio is worse\n")
+    measured, made[0] = made[0], bounded("encode", "s", [1.0], 2.0)
+    assert run("codecs", "--save") == 0
+    made[0] = measured
+    capsys.readouterr()
     assert run("--check") == 0
-    said = capsys.readouterr()
-    assert "no ratio is worse" in said.out
-    assert "for they have no baseline: foundation, coding" in said.err
+    last = capsys.readouterr().out.partition("\nno ratio that was compared is worse\n")[2]
+    assert last.splitlines()[0] == (
+        "not compared: foundation: has no baseline: scripts/bench foundation --save"
+    )
+    assert "not compared: codecs: has no ratio that lasts" in last.splitlines()
+    assert "ecq" not in last
     made[0] = row("encode", 0.6)
     assert run("ecq", "--check") == 1
     said = capsys.readouterr()
     assert "worse: ecq: encode: ratio 0.6, 20% above the baseline's 0.5" in said.out
     assert run("ecq", "--check", "--save") == 2
+
+
+def test_a_benchmark_that_fails_keeps_nothing_from_the_others(
+    made: list[Row],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def measured(name: str) -> list[Row]:
+        if name == "data":
+            raise RuntimeError("child ended with 1:\n  a log\nValueError: no disk")
+        lacking = [Row("size", "B", [1.0], kind="peer", remark="no peer: build it")]
+        return lacking if name == "peers" else made
+
+    monkeypatch.setattr(command, "_measured", measured)
+    file = tmp_path / "rows.json"
+    with pytest.raises(SystemExit, match=r"^1$"):
+        command.main(["data", "ecq", "peers", "--save", "--json", str(file)])
+    said = capsys.readouterr()
+    at = "test_benchmarks.py:"
+    failed, *last = said.err.splitlines()
+    assert failed.startswith(
+        f"failed: data: RuntimeError: child ended with 1: … ValueError: no disk ({at}"
+    )
+    unsaved = "not saved: peers: 1 of its 1 rows were not measured: no peer: build it"
+    assert last == [failed, unsaved]
+    assert "encode" in said.out
+    assert [found["name"] for found in json.loads(file.read_text("utf-8"))["rows"]] == [
+        "encode",
+        "size",
+    ]
+    assert set(baseline.read()) == {"ecq"}
+    (tmp_path / "baseline.json").write_text('{"data": {"ratios": {"a": 1}}}', encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"^1$"):
+        command.main(["data", "--check"])
+    assert "the check failed" in capsys.readouterr().out
+
+
+def test_json_is_refused_for_a_folder(
+    made: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        command.main(["ecq", "--json", str(tmp_path)])
+    assert f"--json {tmp_path} is a folder; name a file" in capsys.readouterr().err
 
 
 def test_the_stored_baseline_is_of_benchmarks_that_exist() -> None:
@@ -198,3 +295,37 @@ def test_rows_without_the_peer(update: ModelUpdate) -> None:
     assert [found.name.split(": ")[1] for found in rows] == ["size", "encode", "decode"]
     assert all(found.ratio is None and found.remark == NO_PIPELINE for found in rows)
     assert rows[0].ours == [len(Stream(update, dependent=True).encoded())]
+    assert all(found.lacks_peer for found in rows)
+
+
+class Same:
+    """A peer that loses what our stream loses."""
+
+    def __init__(self, own: Stream) -> None:
+        self.encode, self.decode = own.encode, own.decode
+        self.results = lambda: (own.encoded(), own.decoded())
+
+    def load(self, *arguments: Any, **words: Any) -> None:
+        pass
+
+
+def test_rows_say_where_the_work_differs(update: ModelUpdate) -> None:
+    stream = Stream(update, dependent=True)
+    chosen = smallest(update, stream.error())
+    peer: Any = Same(stream)
+    size, encode, decode = beside_peer(stream, "stream", peer)
+    assert size.remark.endswith("; the same bytes")
+    assert encode.remark == "the peer's with a file that it writes each time"
+    assert decode.remark == ""
+    size, encode, _ = beside_peer(chosen, "chosen", peer)
+    assert size.remark.endswith(
+        "; ours without names, shapes and steps, which its receiver has to know"
+    )
+    assert encode.remark.endswith("; ours without the search for λ and Δ")
+
+
+def test_a_payload_of_nnc_has_no_names_shapes_and_steps(update: ModelUpdate) -> None:
+    own = WithCodec(update, Nnc(qp=update.qp, quantiser="dependent"))
+    names = [name.encode() for name in update.change]
+    assert not any(name in own.encoded() for name in names)
+    assert all(name in Stream(update, dependent=True).encoded() for name in names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from scripts.benchmarks import baseline
 from scripts.benchmarks.rows import Row, table
+from scripts.benchmarks.verdict import MARGIN, Verdict, conclusion
 from scripts.machine import measured_on
 
 if TYPE_CHECKING:
@@ -25,40 +27,48 @@ BENCHMARKS = (
 
 _CHECK = f"""
 --check fails with exit code 1, and names the rows, where a ratio is more than
-{baseline.MARGIN - 1:.0%} above that in {baseline.FILE.name}, or a row is no more there.
+{MARGIN - 1:.0%} above that in {baseline.FILE.name}, or a row is no more there.
 A benchmark with worse rows is measured again, at most {baseline.AGAIN} times, and of
 each row the best ratio counts. Rows without their peer are not compared, nor are
-seconds beside a fixed bound.
+seconds beside a fixed bound; the last lines name the benchmarks of which no row was.
+--save measures {baseline.FOR_BASELINE} times and keeps the best ratio of each row; a benchmark
+with rows that lack their peer is not saved. Where that happens, or a benchmark ends in
+an error, the others go on, and the exit code is 1.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; leave with 1 where a check fails."""
+    """Run the command; leave with 1 where a check or a benchmark fails, or one is not saved."""
     given = _parsed(arguments)
     about = measured_on()
     known = baseline.read()
-    compared = [name for name in BENCHMARKS if name in known and known[name]["ratios"]]
-    names = given.names or (compared if given.check else BENCHMARKS)
+    skipped = baseline.skipped(BENCHMARKS, known) if given.check and not given.names else {}
+    names = given.names or [name for name in BENCHMARKS if name not in skipped]
     found: dict[str, list[Row]] = {}
-    said: list[str] = []
-    failed = False
+    verdicts: dict[str, Verdict] = {}
+    problems: list[str] = []
     for name in names:
-        if given.check:
-            measure = partial(_measured, name)
-            found[name], verdict = baseline.check(measure, known[name]["ratios"])
-            said += verdict.lines(name)
-            failed |= verdict.failed
-        else:
-            found[name] = _measured(name)
+        measure = partial(_measured, name)
+        try:
+            if given.check:
+                found[name], verdicts[name] = baseline.check(measure, known[name]["ratios"])
+            else:
+                found[name] = baseline.best(measure) if given.save else measure()
+        except Exception as error:
+            problems.append(f"failed: {name}: {_in_a_line(error)}")
+            print(problems[-1], file=sys.stderr)
     every = [row for rows in found.values() for row in rows]
     print(table(every))
+    if given.save:
+        unsaved = baseline.save(found, about)
+        problems += [f"not saved: {name}: {reason}" for name, reason in unsaved.items()]
     if given.json:
         content = {**about, "rows": [row.as_dict() for row in every]}
         given.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    if given.save:
-        baseline.save(found, about)
+    failed = bool(problems) or any(verdict.failed for verdict in verdicts.values())
     if given.check:
-        print("\n".join(["", *said, "the check failed" if failed else "no ratio is worse"]))
+        print("", *conclusion(verdicts, skipped, failed=failed), sep="\n", flush=True)
+    print(*problems, sep="\n", end="\n" if problems else "", file=sys.stderr)
     sys.exit(int(failed))
 
 
@@ -77,12 +87,12 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"there is no benchmark {unknown[0]!r}; choose of {', '.join(BENCHMARKS)}")
     if given.json and not given.json.parent.is_dir():
         parser.error(f"--json {given.json}: the folder {given.json.parent} does not exist")
+    if given.json and given.json.is_dir():
+        parser.error(f"--json {given.json} is a folder; name a file")
     known = baseline.read()
     without = [name for name in given.names or BENCHMARKS if name not in known]
     if given.check and (without if given.names else not known):
         parser.error(f"there is no baseline of {without[0]}; scripts/bench {without[0]} --save")
-    if given.check and without:
-        print(f"not checked, for they have no baseline: {', '.join(without)}", file=sys.stderr)
     return given
 
 
@@ -93,6 +103,17 @@ def _measured(name: str) -> list[Row]:
         print(f"measured {name}: {row.name}", file=sys.stderr)
         rows.append(row)
     return rows
+
+
+def _in_a_line(error: Exception) -> str:
+    """Return what kind of error it is, the first and the last line that it says, and its place.
+
+    The message of a child process that failed ends in that process's log.
+    """
+    lines = str(error).splitlines() or ["no message"]
+    said = " … ".join(dict.fromkeys((lines[0], lines[-1])))
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {said} ({Path(place.filename).name}:{place.lineno})"
 
 
 if __name__ == "__main__":

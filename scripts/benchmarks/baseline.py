@@ -1,4 +1,4 @@
-"""The ratios that lie in the tree, and what has become worse than they are.
+"""The ratios that lie in the tree, and how often a benchmark is measured beside or for them.
 
 Seconds beside a fixed bound are left out: their ratio is the machine's and its load's. A benchmark
 whose rows are worse is measured again, at most `AGAIN` times, and of each row the best ratio
@@ -8,94 +8,46 @@ counts: a program that became slower stays so, a busy machine does not.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fedcomp.errors import ConfigError
+from scripts.benchmarks.verdict import NO_RATIO, Verdict, compare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from scripts.benchmarks.rows import Row
 
 FILE = Path(__file__).with_name("baseline.json")
-MARGIN = 1.15
 AGAIN = 2
+FOR_BASELINE = 2
+"""Measurements for a baseline: a check takes the best of up to three, so that the one of a busy
+moment would be beaten by luck; the best of two is close to theirs in two thirds of the time."""
 
 Entry: TypeAlias = "Mapping[str, Any]"
 """What is known of a benchmark: date, machine, versions, and a ratio for each row that has one."""
-
-
-@dataclass
-class Verdict:
-    """What a check of one benchmark came to.
-
-    Attributes
-    ----------
-    worse
-        Ratios before and now of the rows that fail.
-    missing
-        Rows of the baseline that the benchmark has no more; they fail, too.
-    new
-        Rows that the baseline does not have.
-    unknown
-        Rows that were not compared, and why.
-    """
-
-    worse: dict[str, tuple[float, float]] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    new: list[str] = field(default_factory=list)
-    unknown: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def failed(self) -> bool:
-        """Whether the check fails."""
-        return bool(self.worse or self.missing)
-
-    def lines(self, benchmark: str) -> Iterator[str]:
-        """Say it, a line a row."""
-        for row, (before, now) in self.worse.items():
-            change = f"ratio {now:.3g}, {now / before - 1:.0%} above the baseline's {before:.3g}"
-            yield f"worse: {benchmark}: {row}: {change}"
-        for row in self.missing:
-            yield f"missing: {benchmark}: {row}; --save takes it out of the baseline"
-        for row in self.new:
-            yield f"new: {benchmark}: {row}; --save puts it into the baseline"
-        for row, reason in self.unknown.items():
-            yield f"not compared: {benchmark}: {row}: {reason}"
 
 
 def check(
     measure: Callable[[], Sequence[Row]], ratios: Mapping[str, float]
 ) -> tuple[list[Row], Verdict]:
     """Measure a benchmark until no row is worse, or for the last time; return the best rows."""
-    rows = {row.name: row for row in measure()}
+    rows = _better({}, measure())
     for _ in range(AGAIN):
         if not compare(rows.values(), ratios).worse:
             break
-        for row in measure():
-            known = rows.get(row.name)
-            if known is None or _or_infinite(row) < _or_infinite(known):
-                rows[row.name] = row
+        rows = _better(rows, measure())
     return list(rows.values()), compare(rows.values(), ratios)
 
 
-def compare(rows: Iterable[Row], ratios: Mapping[str, float]) -> Verdict:
-    """Compare rows with the ratios of a baseline."""
-    verdict = Verdict()
-    found = {row.name: row for row in rows}
-    verdict.missing.extend(name for name in ratios if name not in found)
-    for name, row in found.items():
-        now, before = row.lasting_ratio, ratios.get(name)
-        if before is None:
-            if now is not None:
-                verdict.new.append(name)
-        elif now is None:
-            verdict.unknown[name] = row.remark or "it has no ratio"
-        elif now > MARGIN * before:
-            verdict.worse[name] = before, now
-    return verdict
+def best(measure: Callable[[], Sequence[Row]]) -> list[Row]:
+    """Measure `FOR_BASELINE` times, but once where no ratio lasts; return the best rows."""
+    rows = _better({}, measure())
+    if any(row.lasting_ratio is not None for row in rows.values()):
+        for _ in range(FOR_BASELINE - 1):
+            rows = _better(rows, measure())
+    return list(rows.values())
 
 
 def read(file: Path = FILE) -> dict[str, Entry]:
@@ -106,22 +58,52 @@ def read(file: Path = FILE) -> dict[str, Entry]:
     return found
 
 
+def skipped(benchmarks: Iterable[str], known: Mapping[str, Entry]) -> dict[str, str]:
+    """Return the benchmarks that cannot be compared with what is known, and why."""
+    found = {}
+    for name in benchmarks:
+        if name not in known:
+            found[name] = f"has no baseline: scripts/bench {name} --save"
+        elif not known[name]["ratios"]:
+            found[name] = NO_RATIO
+    return found
+
+
 def save(
     measured: Mapping[str, Sequence[Row]], about: Mapping[str, Any], file: Path = FILE
-) -> None:
-    """Write the ratios of measured benchmarks; the others, and rows without a peer, stay."""
+) -> dict[str, str]:
+    """Write the ratios of measured benchmarks; return those that were not written, and why.
+
+    One date and one machine stand for all ratios of a benchmark: where a row lacks its peer, the
+    whole entry stays as it was.
+    """
     known = read(file)
+    unsaved = {}
     for benchmark, rows in measured.items():
-        old = known.get(benchmark, {"ratios": {}})["ratios"]
-        now = {row.name: row.lasting_ratio or old.get(row.name) for row in rows}
-        if len(now) < len(rows):
-            msg = f"benchmark {benchmark} has several rows of one name; give each its own"
-            raise ConfigError(msg)
+        lacking = [row for row in rows if row.lacks_peer]
+        if lacking:
+            number = f"{len(lacking)} of its {len(rows)} rows were not measured"
+            unsaved[benchmark] = f"{number}: {lacking[0].remark}"
+            continue
+        now = {row.name: row.lasting_ratio for row in rows}
         ratios = {name: float(f"{ratio:.4g}") for name, ratio in now.items() if ratio is not None}
         known[benchmark] = {**about, "ratios": ratios}
     ordered = {benchmark: known[benchmark] for benchmark in sorted(known)}
     text = json.dumps(ordered, indent=2, ensure_ascii=False)
     file.write_text(text + "\n", encoding="utf-8")
+    return unsaved
+
+
+def _better(known: Mapping[str, Row], rows: Sequence[Row]) -> dict[str, Row]:
+    """Return the better of two rows of each name, after and before another measurement."""
+    if len({row.name for row in rows}) < len(rows):
+        msg = "several rows have one name; give each its own"
+        raise ConfigError(msg)
+    found = dict(known)
+    for row in rows:
+        if row.name not in found or _or_infinite(row) < _or_infinite(found[row.name]):
+            found[row.name] = row
+    return found
 
 
 def _or_infinite(row: Row) -> float:

@@ -134,7 +134,7 @@ def beside(
     """Return a row for what was measured of ours and of a peer, if it is there."""
     ours, theirs = measured
     if not theirs:
-        return Row(name, unit, ours, remark=missing)
+        return Row(name, unit, ours, kind="peer", remark=missing)
     return Row(name, unit, ours, theirs, "peer", target, remark)
 
 

@@ -20,7 +20,7 @@ class Row:
     ----------
     ours, other
         Every repeat without warm-up; the table shows medians.  `other` is empty where a quantity
-        is only stated.
+        is only stated, or where the peer is not there.
     kind
         Whether `other` was measured at a peer in the same run or is a bound.
     target
@@ -44,6 +44,11 @@ class Row:
     def lasting_ratio(self) -> float | None:
         """The ratio, but none of a time to a fixed bound: that is the machine's as well."""
         return None if self.kind == "bound" and self.unit in ("s", "ns") else self.ratio
+
+    @property
+    def lacks_peer(self) -> bool:
+        """Whether the row has a ratio where its peer is installed, and none here."""
+        return self.kind == "peer" and not self.other
 
     @property
     def met(self) -> bool | None:
