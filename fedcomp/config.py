@@ -1,6 +1,7 @@
 """Composing a run's configuration with Hydra; the only file that knows Hydra and OmegaConf.
 
-Hydra stops at the first error.  `problems` looks at all overrides first and names every wrong one.
+Hydra stops at the first error.  `compose_config` looks at all overrides first and names every wrong
+one.
 """
 
 from __future__ import annotations

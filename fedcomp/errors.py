@@ -116,7 +116,7 @@ def one_line(text: str, most: int = 500) -> str:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return "; nearest: …; allowed: …" for an error message.
+    """Return "; did you mean …? Allowed: …" for an error message.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The contract of a data set: arrays, the number of classes, the task and its metric."""
+"""The contract of a data set: arrays, the number of classes and the task."""
 
 from __future__ import annotations
 

@@ -8,7 +8,9 @@ import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from annotated_types import Gt
 
 from fedcomp import __version__
 from fedcomp.engines.command import connected
@@ -72,7 +74,7 @@ class SuperLinkEngine(EngineSettings):
     address: str = "127.0.0.1:8000"
     root_certificates: str | None = None
     bind_sites: bool = True
-    start_timeout: float = 600.0
+    start_timeout: Annotated[float, Gt(0)] = 600.0
 
     @property
     def _certificates(self) -> Path | None:

@@ -17,6 +17,7 @@ from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from torch import nn
 
+from fedcomp.checkpoint.files import Checkpoints
 from fedcomp.config import compose_config
 from fedcomp.link.history import cost
 from fedcomp.link.ledger import Ledger
@@ -145,7 +146,9 @@ class Packets:
         """Need nothing of the end."""
 
 
-def serve(subject: Subject, payloads: list[Callable[[], bytes]], settings: Settings) -> int:
+def serve(
+    subject: Subject, payloads: list[Callable[[], bytes]], settings: Settings, folder: Path
+) -> int:
     """Run rounds as `strategies.app.serve` does, without the data set; return the packets' bytes.
 
     As in a run the module stays in memory, into which each new model is loaded.
@@ -170,6 +173,7 @@ def serve(subject: Subject, payloads: list[Callable[[], bytes]], settings: Setti
         settings=settings,
         evaluate=load,
         observers=[packets],
+        checkpoints=Checkpoints(folder, "benchmark", {}),
     ).start("accuracy")
     return packets.most
 
@@ -177,17 +181,22 @@ def serve(subject: Subject, payloads: list[Callable[[], bytes]], settings: Setti
 def main() -> None:
     folder, place, sites, rounds, *overrides = sys.argv[1:]
     files = sorted(Path(place).iterdir())
-    words = [f"clients={sites}", f"fraction={len(files) / int(sites)}", f"rounds={rounds}"]
+    words = [
+        f"clients={sites}",
+        f"fraction={len(files) / int(sites)}",
+        f"rounds={rounds}",
+        "checkpoint_every=0",
+    ]
     settings = parse(compose_config([*words, *overrides]))
     private.assume_identity()
     return_freed_memory()
     small = Subject.of("small", nn.Linear(64, 64))
     warm = settings.uplink.encode(small.update(1), _context(small, settings))
-    serve(small, [lambda: warm] * len(files), settings)
+    serve(small, [lambda: warm] * len(files), settings, Path(folder))
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = _peak_bytes()
-    packets = serve(resnet(), [path.read_bytes for path in files], settings)
+    packets = serve(resnet(), [path.read_bytes for path in files], settings, Path(folder))
     result = {"bytes": _peak_bytes() - before, "packet_bytes": packets}
     finish(Path(folder), result)
 
