@@ -24,6 +24,8 @@ _ALIKE = {"case": "", "status": "finished", "target": None}
 
 def collect(jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
     """Return the figures of all quantised nets that are there, the net they were made of first."""
+    jobs = list(jobs)
+    words = {job.folder: " ".join(job.words) for job in jobs}
     found = {job: folder / job.folder / "quantise.json" for job in jobs if job.after is not None}
     read = {
         job: json.loads(file.read_text(encoding="utf-8"))
@@ -34,7 +36,8 @@ def collect(jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
     for job, figures in list(read.items())[:1]:
         whole, metric = figures["float_bytes"], figures["metric"]
         before = figures["before"]["test"][metric]
-        runs.insert(0, {**_ALIKE, "run": job.after, "final": before, "bytes": whole, "ratio": 1.0})
+        net = {"run": job.after, "words": words[job.after or ""]}
+        runs.insert(0, {**_ALIKE, **net, "final": before, "bytes": whole, "ratio": 1.0})
     metrics = [figures["metric"] for figures in read.values()]
     return {
         "field": {},
