@@ -1,8 +1,8 @@
 """FedDIP beside other ways to a sparse model, on Fashion-MNIST with LeNet-5.
 
-Five of 50 clients a round, 540 images each, 5 epochs: FedDIP's setting but for its 1,000 rounds and
-the full data set.  FedDST and PruneFL, with which its authors compare too, are not part of the
-project.
+Five of 50 clients a round, 5 epochs each: FedDIP's setting but for its 1,000 rounds; the figures in
+conf/experiment/feddip_fashion.yaml are of half of the images.  FedDST and PruneFL, with which its
+authors compare too, are not part of the project.
 """
 
 from __future__ import annotations

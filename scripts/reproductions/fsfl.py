@@ -9,13 +9,13 @@ from __future__ import annotations
 from scripts.reproductions.plan import Plan
 
 _FIELD = "experiment=vgg11s_cifar10"
-_SPARSE = ("rounds=90", "uplink.rate=0.99", "downlink.rate=0.985")
+_SPARSE = ("rounds=100", "uplink.rate=0.99", "downlink.rate=0.985")
 
 PLAN = Plan(
     field=("engine=inline",),
     runs={
         "fedavg": (_FIELD, "method=fedavg"),
-        "stc": (_FIELD, "method=stc", "rounds=80"),
+        "stc": (_FIELD, "method=stc", "rounds=86"),
         "deepcabac": (_FIELD, "method=deepcabac"),
         "fsfl_unscaled": (_FIELD, "method=fsfl_unscaled", *_SPARSE),
         "fsfl": ("experiment=fsfl_cifar10",),
