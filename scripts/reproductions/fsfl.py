@@ -9,7 +9,7 @@ from __future__ import annotations
 from scripts.reproductions.plan import Plan
 
 _FIELD = "experiment=vgg11s_cifar10"
-_SPARSE = ("rounds=100", "uplink.rate=0.99", "downlink.rate=0.985")
+_SPARSE = ("rounds=90", "uplink.rate=0.99", "downlink.rate=0.985")
 
 PLAN = Plan(
     field=("engine=inline",),
