@@ -19,6 +19,7 @@ from fedcomp.config import compose_config, path_word, run_folder
 from fedcomp.errors import DataError, FedcompError
 from fedcomp.report.summary import read_summary
 from fedcomp.runtime import cpu_count
+from fedcomp.storage import save_json
 from scripts.machine import measured_on
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _run(job: Job, given: Sequence[str], place: Path, at_a_time: int) -> bool:
             shutil.rmtree(folder)
     print(f"{job.folder}: {begun[0].replace('.', '-')} {shlex.join(given)}", flush=True)
     note = {"words": _lasting(given), **measured_on(), "net": _hash(job, place)}
-    folder.with_suffix(".json").write_text(json.dumps(note, indent=1), encoding="utf-8")
+    save_json(note, folder.with_suffix(".json"))
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(cpu_count() // at_a_time, 1))}
     with log.open("a", encoding="utf-8") as out:
         done = subprocess.run(

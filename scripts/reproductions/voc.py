@@ -21,16 +21,17 @@ RUNS = {
     "cossgd": ("method=cossgd",),
 }
 
-PLAN = Plan(
-    field=("engine=inline", "experiment=voc"),
-    runs=RUNS,
-    reference="fedavg",
-    quick=("rounds=4", "train.steps=2"),
-    full=(
-        "model=resnet20",
-        "dataset.size=128",
-        "dataset.augment.crop=16",
-        "train.steps=null",
-        "train.epochs=1",
-    ),
-)
+
+def plan_of(experiment: str, crop: int) -> Plan:
+    """Return the comparison on a set of pictures that are cropped by `crop` pixels where large."""
+    large = ("model=resnet20", "dataset.size=128", f"dataset.augment.crop={crop}")
+    return Plan(
+        field=("engine=inline", f"experiment={experiment}"),
+        runs=RUNS,
+        reference="fedavg",
+        quick=("rounds=4", "train.steps=2"),
+        full=(*large, "train.steps=null", "train.epochs=1"),
+    )
+
+
+PLAN = plan_of("voc", crop=16)
