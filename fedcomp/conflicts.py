@@ -143,11 +143,12 @@ def _subspace_conflicts(settings: Settings) -> list[str]:
         if codec.name != "subspace" or schedule is None or schedule.key == "width":
             continue
         grown = schedule.start * 2.0**schedule.doublings if schedule.end else None
-        doubles = schedule.shape in ("doubling", "adaptive") and grown == schedule.end
+        doubles = schedule.doubles and grown == schedule.end
         if schedule.key != "dimensions" or not doubles:
             problems.append(
                 f"{way}.schedule: a subspace holds an earlier one only where its dimensions double;"
-                " choose key=dimensions, shape=doubling or adaptive, and end=start times 2, 4, 8 …"
+                " choose key=dimensions, shape=doubling, late_doubling or adaptive, and end=start"
+                " times 2, 4, 8 …"
             )
     if settings.recipe.name == "subspace" and uplink.name != "subspace":
         problems.append(

@@ -26,8 +26,9 @@ class Schedule:
         `constant`: start.  `linear`: start + (end − start)·x.  `cosine`: end + (start − end)·
         (1 + cos πx) / 2.  `cubic`: end + (start − end)·(1 − x)³.  `doubling`: twice the value, or
         half of it where end < start, after each `every` rounds, up to `end`; every=null: at such
-        rounds that all values last equally long.  `adaptive`: the same after each `every` rounds
-        in which the training loss did not fall below its least.
+        rounds that all values last equally long.  `late_doubling`: the same, but that each value
+        but the last one lasts half of the rounds that are left.  `adaptive`: the same after each
+        `every` rounds in which the training loss did not fall below its least.
     rounds
         T; null: all rounds of the run.
 
@@ -36,17 +37,21 @@ class Schedule:
     >>> cubic = Schedule("density", 0.5, 0.05, "cubic", rounds=1001)
     >>> [round(cubic.at_round(t), 3) for t in (1, 101, 251, 501, 1001)]
     [0.5, 0.378, 0.24, 0.106, 0.05]
+    >>> late = Schedule("dimensions", 1000, 4000, "late_doubling", rounds=40)
+    >>> [late.at_round(t) for t in (1, 20, 21, 30, 31, 40)]
+    [1000.0, 1000.0, 2000.0, 2000.0, 4000, 4000]
     """
 
     key: str
     start: float
     end: float | None = None
-    shape: Literal["constant", "linear", "cosine", "cubic", "doubling", "adaptive"] = "linear"
+    shape: Literal[
+        "constant", "linear", "cosine", "cubic", "doubling", "late_doubling", "adaptive"
+    ] = "linear"
     rounds: Annotated[int, Ge(1)] | None = None
     every: Annotated[int, Ge(1)] | None = None
 
     def __post_init__(self) -> None:
-        doubles = self.shape in ("doubling", "adaptive")
         wanted = {
             "end": self.shape != "constant",
             "every": {"doubling": None, "adaptive": True}.get(self.shape, False),
@@ -58,7 +63,7 @@ class Schedule:
                 asked = "is needed" if needed else "means nothing"
                 msg = f"{name} {asked} where shape={self.shape}"
                 raise ValueError(msg)
-        if doubles and not (self.start > 0 and (self.end or 0) > 0):
+        if self.doubles and not (self.start > 0 and (self.end or 0) > 0):
             msg = f"what doubles is more than 0; start is {self.start:g}, end {self.end:g}"
             raise ValueError(msg)
 
@@ -66,7 +71,12 @@ class Schedule:
     def needs_rounds(self) -> bool:
         """Whether the value follows from the share of the rounds that have passed."""
         stages = self.shape == "doubling" and self.every is None
-        return stages or self.shape in ("linear", "cosine", "cubic")
+        return stages or self.shape in ("linear", "cosine", "cubic", "late_doubling")
+
+    @property
+    def doubles(self) -> bool:
+        """Whether the value is doubled or halved, time after time."""
+        return self.shape in ("doubling", "late_doubling", "adaptive")
 
     @property
     def adaptive(self) -> bool:
@@ -75,7 +85,7 @@ class Schedule:
 
     @property
     def doublings(self) -> int:
-        """How many times the value changes under `doubling` and `adaptive`."""
+        """How many times the value changes where it `doubles`."""
         assert self.end is not None  # noqa: S101  see __post_init__
         least, most = sorted((self.start, self.end))
         count = 0
@@ -85,7 +95,7 @@ class Schedule:
 
     def at_round(self, number: int) -> float:
         """Return the value in a round; 1 is the first."""
-        if self.shape == "doubling":
+        if self.shape in ("doubling", "late_doubling"):
             return self.after(self._passed(max(number - 1, 0)))
         if self.end is None or self.shape == "adaptive":
             return self.start
@@ -105,6 +115,9 @@ class Schedule:
         if self.every is not None:
             return rounds // self.every
         assert self.rounds is not None  # noqa: S101  see `Codec.over`
+        if self.shape == "late_doubling":
+            left = max(self.rounds - rounds, 1)
+            return (self.rounds // left).bit_length() - 1
         return rounds * (self.doublings + 1) // self.rounds
 
     def after(self, doublings: int) -> float:

@@ -1,7 +1,7 @@
 """What each part of method fedcomp gives, on the field of `headline`.
 
 The learning rate is that of all runs; without gain, and with more dimensions, steps are shorter,
-which is part of what is seen.
+which is part of what is seen.  Longer steps of the server are tried with FedAvg and STC, too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ PLAN = Plan(
     runs={
         "fedavg": ("method=fedavg",),
         "fedcomp": (_OURS,),
+        "fedavg_longer_steps": ("method=fedavg", "strategy=server_sgd"),
+        "stc_longer_steps": ("method=stc", "strategy=server_sgd"),
+        "without_longer_steps": (_OURS, "strategy=fedavg"),
+        "equal_stages": (_OURS, *_both("schedule.shape=doubling")),
         "2000_dimensions": _FIXED,
         "8000_dimensions": (*_FIXED, *_both("dimensions=8000")),
         "levels": (_OURS, *_both("quantiser=uniform"), *_both("coder=cabac")),

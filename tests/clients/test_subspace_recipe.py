@@ -21,7 +21,8 @@ SHORT = (*NET, "clients=2", "rounds=3", "train.steps=2")
 
 def grown(start: int, end: int) -> tuple[str, ...]:
     ways = ("uplink", "downlink")
-    return tuple(f"{w}.schedule.{k}={v}" for w in ways for k, v in (("start", start), ("end", end)))
+    values = (("start", start), ("end", end), ("shape", "doubling"))
+    return tuple(f"{w}.schedule.{k}={v}" for w in ways for k, v in values)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,17 @@ def test_without_every_all_values_last_equally_long(start: float, end: float, ro
     assert max(counts) - min(counts) <= 1
 
 
+@given(st.floats(1, 1e3), st.floats(1, 1e3), st.integers(1, 200))
+def test_late_stages_leave_half_of_the_rounds(start: float, end: float, rounds: int) -> None:
+    schedule = Schedule("x", start, end, "late_doubling", rounds=rounds)
+    values = [schedule.at_round(t) for t in range(1, rounds + 1)]
+    assert values == sorted(values, reverse=end < start)
+    assert values[0] == start
+    for k in range(schedule.doublings):
+        left = rounds - sum(values.count(schedule.after(j)) for j in range(k + 1))
+        assert left == rounds // 2 ** (k + 1)
+
+
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
 def test_doublings_are_as_many_as_change_the_value(start: float, end: float) -> None:
     schedule = Schedule("x", start, end, "adaptive", every=1)
