@@ -1,4 +1,4 @@
-"""How a command ends, whatever happens in it."""
+"""What commands share: the words they are given, and how they end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def key_of(word: str) -> str:
+    """Return what a word of the command line sets.
+
+    Examples
+    --------
+    >>> key_of("+strategy.x=1"), key_of("codec@uplink=qsgd"), key_of("~train")
+    ('strategy.x', 'codec@uplink', 'train')
+    """
+    return word.partition("=")[0].lstrip("+~")
 
 
 def code_of(

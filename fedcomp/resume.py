@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from fedcomp import __version__
+from fedcomp.commands import key_of
 from fedcomp.errors import ConfigError, DataError
 from fedcomp.storage import save_json
 
@@ -195,7 +196,7 @@ def _path(folder: Path) -> Path:
 
 
 def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~").rpartition("@")[2]
+    return key_of(word).rpartition("@")[2]
 
 
 def _leaves(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, object]]:

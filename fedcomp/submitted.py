@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
+from fedcomp.commands import key_of
 from fedcomp.errors import ConfigError, EngineError
 from fedcomp.settings import ENGINES, Job
 from fedcomp.wire import keys
@@ -79,7 +80,7 @@ def compose(words: str, run_number: int) -> Job:
 
 def _taken(word: str) -> str:
     """Return why a word is none for `flwr run`, nothing if it is one."""
-    key = word.partition("=")[0].lstrip("+~")
+    key = key_of(word)
     if key in ("resume", "resume_allow"):
         return "runs of flwr run cannot be resumed; those of fedcomp engine=superlink can"
     if key.partition(".")[0] == "sweep":

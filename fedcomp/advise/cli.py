@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from fedcomp import __version__
-from fedcomp.commands import code_of, leave
+from fedcomp.commands import code_of, key_of, leave
 from fedcomp.errors import ConfigError, DataError, FedcompError
 
 if TYPE_CHECKING:
@@ -88,12 +88,12 @@ def _check(given: argparse.Namespace) -> None:
     problems = [
         f"{text}: fedcomp-advise looks for that; leave it out"
         for text in given.words
-        if _key(text) in _TAKEN or _key(text).startswith("uplink.")
+        if key_of(text) in _TAKEN or key_of(text).startswith("uplink.")
     ]
     problems += [
         f"{text}: is for a sweep of many runs; leave it out"
         for text in given.words
-        if _key(text).partition(".")[0] == "sweep"
+        if key_of(text).partition(".")[0] == "sweep"
     ]
     if given.save is not None and not given.save.endswith(".safetensors"):
         problems.append(f"--save {given.save}: name a file that ends in .safetensors")
@@ -101,7 +101,7 @@ def _check(given: argparse.Namespace) -> None:
         problems.append("give either --budget SIZE, or --network NAME with --seconds S")
     if (given.network is None) != (given.seconds is None):
         problems.append("--network NAME and --seconds S go together")
-    if given.network is not None and any(_key(text) == "network" for text in given.words):
+    if given.network is not None and any(key_of(text) == "network" for text in given.words):
         problems.append("network=…: --network says that already; leave one out")
     if (given.before is None) != (given.after is None):
         problems.append("--before MODEL and --after MODEL go together")
@@ -109,10 +109,6 @@ def _check(given: argparse.Namespace) -> None:
         problems.append("give either --update FILE, or --before MODEL with --after MODEL")
     if problems:
         raise ConfigError(problems)
-
-
-def _key(text: str) -> str:
-    return text.partition("=")[0].lstrip("+~")
 
 
 def _advise(given: argparse.Namespace) -> None:
@@ -125,7 +121,7 @@ def _advise(given: argparse.Namespace) -> None:
 
     size = None if given.budget is None else Size.read(given.budget)
     words = list(given.words)
-    if "method" not in map(_key, words):
+    if "method" not in map(key_of, words):
         words.insert(0, METHOD)
     if given.network is not None:
         words.append(f"network={given.network}")
@@ -159,7 +155,7 @@ def _hints(words: list[str], problems: list[str]) -> list[str]:
     return [
         f"{text}: is about a method of its own; take one without, or its data and model alone"
         for text in words
-        if _key(text) == "experiment" and any(line.startswith(owned) for line in problems)
+        if key_of(text) == "experiment" and any(line.startswith(owned) for line in problems)
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
-from fedcomp.commands import code_of, leave
+from fedcomp.commands import code_of, key_of, leave
 from fedcomp.errors import ConfigError, suggest
 from fedcomp.quantise.settings import QuantiseSettings
 from fedcomp.signals import interrupting
@@ -99,7 +99,7 @@ def configure(words: list[str]) -> tuple[QuantiseSettings, dict[str, Any]]:
             return None
 
     names = {field.name for field in fields(QuantiseSettings)}
-    own = [word for word in words if _key(word).partition(".")[0] in names]
+    own = [word for word in words if key_of(word).partition(".")[0] in names]
     shared = [word for word in words if word not in own and _is_read(word, names, problems)]
     values = compose_file("quantise", own, problems)
     if values["checkpoint"] is None:
@@ -141,14 +141,9 @@ def _run(settings: QuantiseSettings, config: dict[str, Any], hooks: Hooks) -> No
     console.print(closing(found, case.metric, str(folder)))
 
 
-def _key(word: str) -> str:
-    """Return the key of an override, as it is written."""
-    return word.partition("=")[0].lstrip("+~")
-
-
 def _is_read(word: str, own: set[str], problems: list[str]) -> bool:
     """Tell whether a word of fedcomp means something here."""
-    key = _key(word)
+    key = key_of(word)
     top, _, below = key.partition(".")
     if top == "train" and below and below not in OF_TRAIN:
         better = f"; {below} is a key of its own" if below in own else ""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedcomp.building import build
+from fedcomp.commands import key_of
 from fedcomp.config import MOST_JOBS, compose_config, compose_group, split_sweep
 from fedcomp.errors import ConfigError
 from fedcomp.runtime import cpu_count
@@ -120,17 +121,6 @@ class Plan:
     folder: Path
     jobs: list[Job]
     parallel: int = 1
-
-
-def key_of(word: str) -> str:
-    """Return what a word of the command line sets.
-
-    Examples
-    --------
-    >>> key_of("+strategy.x=1"), key_of("codec@uplink=qsgd"), key_of("~train")
-    ('strategy.x', 'codec@uplink', 'train')
-    """
-    return word.partition("=")[0].lstrip("+~")
 
 
 def is_own(word: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from fedcomp.commands import key_of
 from fedcomp.quantise.cli import OF_TRAIN, SHARED
 from fedcomp.quantise.settings import QuantiseSettings
 from scripts.reproductions.plan import Job, Sized
@@ -69,4 +70,4 @@ def is_read_in_quantising(word: str) -> bool:
 
 
 def _top(word: str) -> str:
-    return word.partition("=")[0].partition(".")[0].lstrip("+~")
+    return key_of(word).partition(".")[0]
