@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from fedcomp.link.update import Update
 from fedcomp.methods import Answer, Recipe, Work
+from fedcomp.wire.keys import TRAIN_LOSS
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class DeepCabac(Recipe):
 
         if not (self.weighted and work.link.session.uplink.uses_importance):
             loss = train_locally(work)
-            return Answer(work.tensors(), {"train_loss": loss})
+            return Answer(work.tensors(), {TRAIN_LOSS: loss})
         squares = SquaredGradients(work.module)
         loss = train_locally(work, squares.add)
         trained = work.tensors()
         symbols, _ = work.link.quantise(trained, squares.relative())
-        return Answer(Update(symbols, trained), {"train_loss": loss})
+        return Answer(Update(symbols, trained), {TRAIN_LOSS: loss})

@@ -14,6 +14,7 @@ from fedcomp.codecs.levels import Levels, is_hard
 from fedcomp.link.update import Update
 from fedcomp.methods import Answer, Recipe, Work
 from fedcomp.training.settings import RelevanceSettings
+from fedcomp.wire.keys import TRAIN_LOSS, ZEROS
 
 if TYPE_CHECKING:
     from fedcomp.tensors import Tensors
@@ -37,7 +38,7 @@ class Ecq(Recipe):
     """
 
     name: ClassVar[str] = "ecq"
-    reports: ClassVar[tuple[str, ...]] = ("train_loss", "zeros")
+    reports: ClassVar[tuple[str, ...]] = (TRAIN_LOSS, ZEROS)
     keeps_background: ClassVar[bool] = True
 
     scaled: bool = False
@@ -59,7 +60,7 @@ class Ecq(Recipe):
         background, levels = work.tensors(), steps.quantised()
         absolute = work.link.session.uplink.mode == "absolute"
         symbols, _ = work.link.quantise(background | levels if absolute else background)
-        return Answer(Update(symbols, background), {"train_loss": loss, "zeros": zeros(levels)})
+        return Answer(Update(symbols, background), {TRAIN_LOSS: loss, ZEROS: zeros(levels)})
 
     def relevant(self, work: Work) -> Relevant | None:  # noqa: ARG002
         """Return what tells relevant weights, if anything does."""

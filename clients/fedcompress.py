@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 
 from fedcomp.methods import Answer, Recipe, Work
 from fedcomp.model_size import deflated_bytes
-from fedcomp.wire.keys import CLUSTERS, DEFLATED, VALIDATION
+from fedcomp.wire.keys import CLUSTERS, DEFLATED, TRAIN_LOSS, VALIDATION
 
 if TYPE_CHECKING:
     from fedcomp.methods import Clustering
@@ -39,7 +39,7 @@ class FedCompress(Recipe):
     """
 
     name: ClassVar[str] = "fedcompress"
-    reports: ClassVar[tuple[str, ...]] = ("train_loss", CLUSTERS, VALIDATION, DEFLATED)
+    reports: ClassVar[tuple[str, ...]] = (TRAIN_LOSS, CLUSTERS, VALIDATION, DEFLATED)
 
     epochs: Annotated[int, Ge(1)] | None = None
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -58,7 +58,7 @@ class FedCompress(Recipe):
         validation, embeddings = self._validate(work)
         tensors = work.tensors()
         metrics = {
-            "train_loss": loss,
+            TRAIN_LOSS: loss,
             CLUSTERS: float(count),
             VALIDATION: validation,
             DEFLATED: float(deflated_bytes(tensors)),

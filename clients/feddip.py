@@ -10,6 +10,7 @@ from annotated_types import Ge
 
 from fedcomp import seeds
 from fedcomp.methods import Answer, Recipe, Work
+from fedcomp.wire.keys import TRAIN_LOSS, ZEROS
 
 if TYPE_CHECKING:
     from fedcomp.training.pruning import Masks
@@ -52,7 +53,7 @@ class FedDip(Recipe):
     """
 
     name: ClassVar[str] = "feddip"
-    reports: ClassVar[tuple[str, ...]] = ("train_loss", "zeros")
+    reports: ClassVar[tuple[str, ...]] = (TRAIN_LOSS, ZEROS)
 
     initial: Literal["erk", "uniform", "none"] = "erk"
     penalty: PenaltySettings = field(default_factory=PenaltySettings)

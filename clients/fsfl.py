@@ -10,6 +10,7 @@ from fedcomp.link.update import Update
 from fedcomp.methods import Answer, Recipe, Work
 from fedcomp.tensors import Kind
 from fedcomp.training.settings import ScaleSettings
+from fedcomp.wire.keys import TRAIN_LOSS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +32,7 @@ class Fsfl(Recipe):
     """
 
     name: ClassVar[str] = "fsfl"
-    reports: ClassVar[tuple[str, ...]] = ("train_loss", "scales_accepted")
+    reports: ClassVar[tuple[str, ...]] = (TRAIN_LOSS, "scales_accepted")
 
     scales: ScaleSettings = field(default_factory=ScaleSettings)
 
@@ -78,5 +79,5 @@ class Fsfl(Recipe):
         )
         more = work.link.unchanged(factors) if found is None else work.link.quantise(found)[0]
         kept = {name: work.link.received[name] for name in factors} if found is None else found
-        metrics = {"train_loss": loss, "scales_accepted": float(found is not None)}
+        metrics = {TRAIN_LOSS: loss, "scales_accepted": float(found is not None)}
         return Answer(Update(symbols | more, trained | kept), metrics)

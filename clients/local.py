@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fedcomp import seeds
 from fedcomp.methods import Answer, Recipe, Work
-from fedcomp.wire.keys import PROXIMAL_MU
+from fedcomp.wire.keys import PROXIMAL_MU, TRAIN_LOSS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ class LocalTraining(Recipe):
     def fit(self, work: Work) -> Answer:
         """Train and return all tensors that travel."""
         loss = train_locally(work)
-        return Answer(work.tensors(), {"train_loss": loss})
+        return Answer(work.tensors(), {TRAIN_LOSS: loss})
 
 
 def train_locally(

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedcomp.methods import Answer, Recipe, Work
 from fedcomp.tensors import Kind
+from fedcomp.wire.keys import TRAIN_LOSS, ZEROS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ class MaskedTraining(Recipe):
     """
 
     name: ClassVar[str] = "masked"
-    reports: ClassVar[tuple[str, ...]] = ("train_loss", "zeros")
+    reports: ClassVar[tuple[str, ...]] = (TRAIN_LOSS, ZEROS)
 
     def fit(self, work: Work) -> Answer:
         """Train, and return a model with the zeros that came."""
@@ -64,4 +65,4 @@ def answer(tensors: Tensors, loss: float, side: Tensors | None = None) -> Answer
     """Return an answer that says which share of the model's values is zero."""
     total = sum(value.size for value in tensors.values())
     zeros = total - sum(int(np.count_nonzero(value)) for value in tensors.values())
-    return Answer(tensors, {"train_loss": loss, "zeros": zeros / total}, side or {})
+    return Answer(tensors, {TRAIN_LOSS: loss, ZEROS: zeros / total}, side or {})

@@ -9,6 +9,7 @@ from annotated_types import Ge, Le
 
 from fedcomp.codecs.subspace import Subspace
 from fedcomp.methods import Answer, Recipe, Work
+from fedcomp.wire.keys import TRAIN_LOSS
 
 if TYPE_CHECKING:
     from fedcomp.tensors import Tensors
@@ -46,4 +47,4 @@ class SubspaceTraining(Recipe):
             before = work.link.received[name]
             moved = found.spread(found.project(trained[name] - before))
             trained[name] = (before + moved.reshape(before.shape)).astype(before.dtype)
-        return Answer(trained, {"train_loss": loss})
+        return Answer(trained, {TRAIN_LOSS: loss})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from fedcomp.registry import Registry
+from fedcomp.wire.keys import TRAIN_LOSS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -82,7 +83,7 @@ class Recipe(ABC):
     """
 
     name: ClassVar[str]
-    reports: ClassVar[tuple[str, ...]] = ("train_loss",)
+    reports: ClassVar[tuple[str, ...]] = (TRAIN_LOSS,)
     keeps_background: ClassVar[bool] = False
 
     def attach(self, module: nn.Module) -> None:  # noqa: B027  most methods add nothing

@@ -117,7 +117,7 @@ class FileGrid(Grid):
         content = RecordDict(
             {
                 keys.ARRAYS: blob_record(blob),
-                keys.METRICS: MetricRecord({"train_loss": 1.0, keys.EXAMPLES: 100 + index}),
+                keys.METRICS: MetricRecord({keys.TRAIN_LOSS: 1.0, keys.EXAMPLES: 100 + index}),
                 keys.FIELDS: reply_record(claims),
             }
         )
