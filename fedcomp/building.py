@@ -107,7 +107,7 @@ class _Masks:
 def _build_masked(values: Mapping[str, Any], path: str) -> Codec:
     """Make the codec of the values within a codec of masks."""
     problems: list[str] = []
-    attempt = _attempting(problems)
+    attempt = attempting(problems)
     own = {key: value for key, value in values.items() if key != "values"}
     outer = attempt(build, _Masks, own, path) or _Masks()
     given = values.get("values", "cast")
@@ -117,7 +117,7 @@ def _build_masked(values: Mapping[str, Any], path: str) -> Codec:
     return _checked(MaskedCodec, path, mode=outer.mode, values=inner, coder=outer.coder)
 
 
-def _attempting(problems: list[str]) -> Callable[..., Any]:
+def attempting(problems: list[str]) -> Callable[..., Any]:
     """Return a function that calls another one, and notes what is wrong instead of raising it."""
 
     def attempt(make: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -143,9 +143,7 @@ def _build_mixed(values: Mapping[str, Any], path: str) -> Mixed:
         f"{path}.{key}={_shown(values[key])}: the key is unknown"
         for key in values.keys() - {f.name for f in fields(Mixed)}
     ]
-
-    attempt = _attempting(problems)
-
+    attempt = attempting(problems)
     made: list[Part | None] = []
     for at, part in enumerate(parts if isinstance(parts, list) else [parts]):
         place = f"{path}.parts.{at}"

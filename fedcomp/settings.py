@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Field
 
 from fedcomp import __version__
-from fedcomp.building import build, build_codec, build_named
+from fedcomp.building import attempting, build, build_codec, build_named
 from fedcomp.codecs import CODECS, Codec
 from fedcomp.conflicts import conflicts
 from fedcomp.data import DATASETS, PARTITIONS, DatasetSettings, Partition
@@ -30,7 +30,6 @@ from fedcomp.runtime import EngineSettings
 from fedcomp.sweep.settings import SweepSettings
 from fedcomp.training.settings import TrainSettings
 
-T = TypeVar("T")
 Scalar = bool | int | float | str | None
 
 ENGINES: Registry[type[EngineSettings]] = Registry(
@@ -170,14 +169,7 @@ class Job:
 def parse(config: Mapping[str, Any]) -> Settings:
     """Check a resolved configuration; raise one `ConfigError` with all that is wrong in it."""
     problems: list[str] = []
-
-    def attempt(make: Callable[..., T], *given: Any) -> T | None:
-        try:
-            return make(*given)
-        except ConfigError as error:
-            problems.extend(error.problems)
-            return None
-
+    attempt = attempting(problems)
     general_names = [f.name for f in fields(General)]
     given = {k: config[k] for k in general_names if k in config}
     general = attempt(build, General, given, "")

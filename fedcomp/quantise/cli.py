@@ -86,18 +86,11 @@ def help_text() -> str:
 
 def configure(words: list[str]) -> tuple[QuantiseSettings, dict[str, Any]]:
     """Return the settings, and the configuration of data and model; name all that is wrong."""
-    from fedcomp.building import build
+    from fedcomp.building import attempting, build
     from fedcomp.config import compose_config, compose_file
 
     problems: list[str] = []
-
-    def attempt(make: Any, *given: Any) -> Any:
-        try:
-            return make(*given)
-        except ConfigError as error:
-            problems.extend(error.problems)
-            return None
-
+    attempt = attempting(problems)
     names = {field.name for field in fields(QuantiseSettings)}
     own = [word for word in words if key_of(word).partition(".")[0] in names]
     shared = [word for word in words if word not in own and _is_read(word, names, problems)]
