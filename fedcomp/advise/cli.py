@@ -167,7 +167,7 @@ def _try_all(given: argparse.Namespace, words: list[str], setup: Setup, budget: 
     from fedcomp.advise.measure import Bench
     from fedcomp.advise.record import save_update
     from fedcomp.advise.search import best_setting, in_order
-    from fedcomp.report.progress import megabytes
+    from fedcomp.report.units import megabytes
 
     console = Console(width=None if sys.stdout.isatty() else 200)
 

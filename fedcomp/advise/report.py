@@ -9,7 +9,7 @@ from rich.table import Table
 
 from fedcomp.advise.knobs import word
 from fedcomp.advise.search import undominated
-from fedcomp.report.progress import megabytes
+from fedcomp.report.units import megabytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

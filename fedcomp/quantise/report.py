@@ -10,7 +10,7 @@ from rich.table import Table
 from fedcomp.codecs.levels import is_hard
 from fedcomp.model_size import float_bytes
 from fedcomp.quantise.stream import tensor_bytes
-from fedcomp.report.progress import megabytes
+from fedcomp.report.units import megabytes, times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ def closing(found: dict[str, Any], metric: str, folder: str) -> Table:
     table.add_row("zeros", f"{found['sparsity']:.1%} of {found['weights']:,} weights")
     table.add_row(
         "size",
-        f"{megabytes(found['float_bytes'])} → {megabytes(found['bytes'])}, {found['ratio']:.2f} ×"
+        f"{megabytes(found['float_bytes'])} → {megabytes(found['bytes'])}, {times(found['ratio'])}"
         f" smaller, {found['bits_per_weight']:.2f} bits a weight",
     )
     table.add_row("results", folder)

@@ -27,7 +27,7 @@ from fedcomp.coding.quantise_rate import weighted_rate_distortion
 from fedcomp.errors import CodecError
 from fedcomp.models.base import load_tensors
 from fedcomp.quantise.stream import Coded, complete, read, write
-from fedcomp.report.progress import megabytes
+from fedcomp.report.units import megabytes
 from fedcomp.training.batches import Batches
 from fedcomp.training.importance import SquaredGradients
 from fedcomp.training.loop import batch_ends, index_batches, place

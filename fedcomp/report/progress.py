@@ -10,6 +10,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from fedcomp.report.units import duration, megabytes
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -78,33 +80,3 @@ class Progress:
         if result.failures:
             cells.append(f"failed {result.failures}")
         return "  ".join(cells)
-
-
-def megabytes(count: int) -> str:
-    """Return a byte count for people.
-
-    Examples
-    --------
-    >>> megabytes(1_234_567), megabytes(480), megabytes(3_295_790_000)
-    ('1.23 MB', '480 B', '3.30 GB')
-    """
-    if count < 1000:
-        return f"{count} B"
-    if count >= 1e9:
-        return f"{count / 1e9:.2f} GB"
-    return f"{count / 1e3:.1f} kB" if count < 1e5 else f"{count / 1e6:.2f} MB"
-
-
-def duration(seconds: float) -> str:
-    """Return a time span for people.
-
-    Examples
-    --------
-    >>> duration(7.26), duration(75), duration(3700)
-    ('7.3 s', '1:15', '1:01:40')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

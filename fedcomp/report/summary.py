@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fedcomp.errors import DataError
-from fedcomp.report.progress import duration, megabytes
+from fedcomp.report.units import NOTHING, duration, megabytes, times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 
@@ -88,7 +88,6 @@ def comparison(folders: Iterable[Path]) -> Table:
     for folder in folders:
         summary = read_summary(folder)
         metric, value = metric_of(summary)
-        ratio = summary["compression_ratio"]
         table.add_row(
             summary["method"],
             summary["dataset"],
@@ -97,8 +96,8 @@ def comparison(folders: Iterable[Path]) -> Table:
             f"{metric} {value:.4f}",
             megabytes(summary["uplink_bytes"]),
             megabytes(summary["downlink_bytes"]),
-            "–" if ratio is None else f"{ratio:.2f} ×",
-            _model_ratio(summary),
+            times(summary["compression_ratio"]),
+            times(model_ratio(summary)),
             duration(summary["wall_seconds"]),
             Text(str(folder)),
         )
@@ -120,9 +119,9 @@ def closing(folder: Path) -> Table:
         f" (best {summary[f'best_{metric}']:.4f}){state}",
         "uplink": megabytes(summary["uplink_bytes"]),
         "downlink": megabytes(summary["downlink_bytes"]),
-        "ratio": "–"
+        "ratio": NOTHING
         if ratio is None
-        else f"{ratio:.2f} × (float32 both ways {megabytes(summary['reference_bytes'])},"
+        else f"{times(ratio)} (float32 both ways {megabytes(summary['reference_bytes'])},"
         f" sent {megabytes(sent)})",
         "sparsity": _both(summary, "sparsity", 100, " %", "of the weights left as they are"),
         "bits": _both(summary, "bits_per_weight", 1, "", "for each weight"),
@@ -157,21 +156,21 @@ def _zeros(summary: dict[str, Any]) -> str:
     return f"{100 * share:.1f} % of the weights; where any: {where}"
 
 
-def _model_ratio(summary: dict[str, Any]) -> str:
-    """Return how much smaller the final model's file may be, of an older summary nothing."""
+def model_ratio(summary: Mapping[str, Any]) -> float | None:
+    """Return how much smaller the final model's file may be; nothing before a run's end."""
     packed = summary.get("model_packed_bytes")
-    return "–" if packed is None else f"{summary['model_bytes'] / packed:.2f} ×"
+    return summary["model_bytes"] / packed if packed else None
 
 
 def _model(summary: dict[str, Any]) -> str:
     """Return what the final model takes in a file, nothing where that is hardly less."""
-    packed = summary.get("model_packed_bytes")
-    if packed is None or summary["model_bytes"] < _WORTH * packed:
+    ratio = model_ratio(summary)
+    if ratio is None or ratio < _WORTH:
         return ""
-    deflated = summary["model_bytes"] / summary["model_deflated_bytes"]
+    deflated = times(summary["model_bytes"] / summary["model_deflated_bytes"])
     return (
-        f"{_model_ratio(summary)} smaller in a file (float32 {megabytes(summary['model_bytes'])},"
-        f" packed {megabytes(packed)}; Deflate alone {deflated:.2f} ×)"
+        f"{times(ratio)} smaller in a file (float32 {megabytes(summary['model_bytes'])},"
+        f" packed {megabytes(summary['model_packed_bytes'])}; Deflate alone {deflated})"
     )
 
 
@@ -189,10 +188,10 @@ def authors_count(summary: dict[str, Any]) -> str:
     if not spent or not spent["total"]:
         return ""
     total = spent["total"] * _UNITS[spent["unit"]]
-    text = f"communication {summary['reference_bytes'] / total:.2f} × ({megabytes(total)})"
+    text = f"communication {times(summary['reference_bytes'] / total)} ({megabytes(total)})"
     if spent["unit"] == "byte" and "model_deflated_bytes" in summary:
         model = summary["model_bytes"] / summary["model_deflated_bytes"]
-        text += f", final model {model:.2f} × ({megabytes(summary['model_deflated_bytes'])})"
+        text += f", final model {times(model)} ({megabytes(summary['model_deflated_bytes'])})"
     return text
 
 

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from fedcomp.config import run_folder
 from fedcomp.errors import DataError
-from fedcomp.report.progress import duration, megabytes
 from fedcomp.report.summary import comparison, metric_of, read_summary
+from fedcomp.report.units import duration, megabytes
 from fedcomp.resume import alone, can_go_on
 from fedcomp.sweep.child import OUTPUT, Child, stop
 from fedcomp.sweep.index import NAME, Index, status_of

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedcomp.report.plots.axes import log_axis, mark_target, power
+from fedcomp.report.plots.axes import log_axis, mark_target
 from fedcomp.report.plots.drawing import PAPER, as_svg, panels, styled
 from fedcomp.report.plots.labels import End, put, width
 from fedcomp.report.plots.lines import Line, draw_lines
 from fedcomp.report.plots.palette import looks
 from fedcomp.report.plots.series import Series
+from fedcomp.report.units import power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

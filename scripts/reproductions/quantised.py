@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from fedcomp.report.comparison.results import NOTHING, Cell, Column
-from fedcomp.report.progress import duration, megabytes
+from fedcomp.report.comparison.results import Cell, Column
+from fedcomp.report.units import NOTHING, duration, megabytes
 from scripts.reproductions.results import times
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def columns(results: Results) -> list[Column]:
     return [
         Column("method", ("run",), tuple(Cell(entry["run"], (entry["run"],)) for entry in runs)),
         column(results["metric"], "final", "{:.4f}".format),
-        column("size", "bytes", lambda value: megabytes(round(value))),
+        column("size", "bytes", megabytes),
         column("ratio", "ratio", times),
         column("zeros", "zeros", "{:.1%}".format),
         column("bits/weight", "bits_per_weight", "{:.2f}".format),

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from fedcomp.config import compose_config
-from fedcomp.report.comparison.results import NOTHING, Cell, Column
+from fedcomp.report.comparison.results import Cell, Column
 from fedcomp.report.plots.curves import read_curve
-from fedcomp.report.progress import duration, megabytes
 from fedcomp.report.summary import read_summary
+from fedcomp.report.units import NOTHING, duration, megabytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -147,9 +147,9 @@ def columns(results: Results) -> list[Column]:
     last = [
         column("rounds", "rounds", "{:.0f}".format),
         column(results["metric"], "final", "{:.4f}".format, off=True),
-        column(sent, "sent_bytes", lambda value: megabytes(round(value))),
+        column(sent, "sent_bytes", megabytes),
         column("ratio", "ratio", times),
-        column("to target", "bytes_to_target", lambda value: megabytes(round(value))),
+        column("to target", "bytes_to_target", megabytes),
         column("fewer bytes", "times_fewer_bytes", times, off=True),
         column("in messages", "times_fewer_message_bytes", times),
         column("rounds to it", "rounds_to_target", "{:.3g}".format),
@@ -165,7 +165,7 @@ def columns(results: Results) -> list[Column]:
 
 
 def times(value: float) -> str:
-    """Return a ratio for people."""
+    """Return a ratio to one digit: that of a field, not of a run."""
     return f"{value:.1f} ×" if value < 100 else f"{value:.0f} ×"
 
 

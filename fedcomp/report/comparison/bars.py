@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedcomp.report.plots.axes import power
 from fedcomp.report.plots.drawing import FAINT, INK, PAPER, panels, styled
 from fedcomp.report.plots.labels import SIZE, width
 from fedcomp.report.plots.palette import PART_LOOKS, look_of
-from fedcomp.report.progress import megabytes
 from fedcomp.report.runs import PARTS, SENT
+from fedcomp.report.units import megabytes, power
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +48,7 @@ def to_target(groups: Sequence[Group], targets: Sequence[float]) -> Figure | Non
             bars = axes.barh(range(len(row)), [sent for sent, _ in row], 0.7, color=colours)
             for at, (bar, group, (sent, reached)) in enumerate(zip(bars, shown, row, strict=True)):
                 bar.set_gid(f"line-{at}-bar")
-                words = megabytes(round(sent)) if reached else "not reached"
+                words = megabytes(sent) if reached else "not reached"
                 if 0 < reached < len(group.runs):
                     words += f" ({reached} of {len(group.runs)})"
                 _beside(axes, sent, at, words, faint=not reached)
@@ -84,7 +83,7 @@ def split(groups: Sequence[Group]) -> Figure | None:
                 bar.set(**pen, visible=bar.get_width() > 0)
             start += share
         for at, count in zip(heights, whole, strict=True):
-            _beside(axes, 1.0, at, f"{megabytes(round(count))} a round", faint=False)
+            _beside(axes, 1.0, at, f"{megabytes(count)} a round", faint=False)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
         axes.set_xlabel(f"share of the bytes{_cut(shown, known)}")

@@ -24,7 +24,7 @@ from fedcomp.errors import DataError
 from fedcomp.models import MODELS
 from fedcomp.models.base import manifest_of
 from fedcomp.report.comparison.sparse_layers import csr_bytes, sparse_layers, with_twins
-from fedcomp.report.progress import megabytes
+from fedcomp.report.units import megabytes, times
 from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def table(folder: Path, summary: Mapping[str, Any]) -> RenderableType:
             str(timing.batch),
             f"{1e3 * timing.dense:.3f} ms",
             *(
-                f"{1e3 * seconds:.3f} ms, {timing.dense / seconds:.2f} ×"
+                f"{1e3 * seconds:.3f} ms, {times(timing.dense / seconds)}"
                 for seconds in (timing.sparse, timing.best)
             ),
             f"{timing.kept} of {found.layers}",
@@ -174,11 +174,11 @@ def in_turns(works: Iterable[Callable[[], object]], seconds: float) -> list[floa
     for count in range(_MOST):
         if count >= _LEAST and time.perf_counter() - began > seconds:
             break
-        for work, times in timed[:: -1 if count % 2 else 1]:
+        for work, taken in timed[:: -1 if count % 2 else 1]:
             start = time.perf_counter()
             work()
-            times.append(time.perf_counter() - start)
-    return [median(times) for _, times in timed]
+            taken.append(time.perf_counter() - start)
+    return [median(taken) for _, taken in timed]
 
 
 def _check(expected: Tensor, found: Tensor) -> None:

@@ -10,9 +10,8 @@ from fedcomp import __version__
 from fedcomp.report.comparison.groups import differing, short
 from fedcomp.report.comparison.inline_svg import inline_svg, lighter, variable
 from fedcomp.report.comparison.page_style import SCRIPT, STYLE
-from fedcomp.report.comparison.results import NOTHING
 from fedcomp.report.plots.palette import METHODS, looks
-from fedcomp.report.progress import duration, megabytes
+from fedcomp.report.units import NOTHING, duration, megabytes, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -176,7 +175,6 @@ def _runs(groups: Sequence[Group]) -> str:
     for number, group in enumerate(groups):
         for run in group.runs:
             summary = run.summary
-            ratio = summary["compression_ratio"]
             state = "" if run.is_finished else ' class="open"'
             figures = [
                 group.label,
@@ -184,8 +182,8 @@ def _runs(groups: Sequence[Group]) -> str:
                 str(summary["status"]),
                 str(run.rounds),
                 f"{run.metric} {run.scores[-1]:.4f}",
-                megabytes(round(float(run.sent[-1]))),
-                NOTHING if ratio is None else f"{ratio:.2f} ×",
+                megabytes(float(run.sent[-1])),
+                times(summary["compression_ratio"]),
                 duration(summary["wall_seconds"]),
             ]
             rows.append(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fedcomp.report.progress import duration, megabytes
 from fedcomp.report.runs import BITS
+from fedcomp.report.summary import model_ratio
+from fedcomp.report.units import NOTHING, duration, megabytes, times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from fedcomp.report.runs import Run
 
 Value: TypeAlias = "str | int | float | None"
-
-NOTHING = "–"
 
 
 class Cell(NamedTuple):
@@ -62,10 +61,10 @@ def table(groups: Sequence[Group], targets: Sequence[float]) -> list[Column]:
         column("rounds", ["rounds", "finished"], _rounds),
         column(title, ["metric", "result", "deviation"], lambda g: _result(g, len(metrics) > 1)),
         one("best", "best", lambda run: float(np.fmax.reduce(run.scores)), _score),
-        one("sent", "total_bytes", lambda run: float(run.sent[-1]), _bytes),
-        one("ratio", "compression_ratio", lambda r: r.summary["compression_ratio"], _times),
+        one("sent", "total_bytes", lambda run: float(run.sent[-1]), megabytes),
+        one("ratio", "compression_ratio", lambda r: r.summary["compression_ratio"], times),
         column("bits up / down", BITS, _bits),
-        one("model", "model_ratio", _smaller, _times),
+        one("model", "model_ratio", lambda run: model_ratio(run.summary), times),
         *(column(f"to {target:g}", _keys(target, "bytes"), _to(target)) for target in targets),
         one("time", "wall_seconds", lambda run: run.summary["wall_seconds"], duration),
     ]
@@ -84,14 +83,6 @@ _Text: TypeAlias = "Callable[[float], str]"
 
 def _score(value: float) -> str:
     return f"{value:.4f}"
-
-
-def _bytes(value: float) -> str:
-    return megabytes(round(value))
-
-
-def _times(value: float) -> str:
-    return f"{value:.2f} ×" if value < 100 else f"{value:.0f} ×"
 
 
 def _mean(values: Iterable[float | None], text: _Text) -> Cell:
@@ -140,12 +131,6 @@ def _bits(group: Group) -> Cell:
     return Cell(f"{up.text} / {down.text}", up.values + down.values)
 
 
-def _smaller(run: Run) -> float | None:
-    """Return how much smaller the final model's file may be."""
-    packed = run.summary.get("model_packed_bytes")
-    return run.summary["model_bytes"] / packed if packed else None
-
-
 def _network(run: Run) -> float | None:
     return None if run.seconds is None else float(run.seconds[-1])
 
@@ -159,7 +144,7 @@ def _to(target: float) -> Callable[[Group], Cell]:
 
     def cell(group: Group) -> Cell:
         found = [float(run.sent[at]) for run, at in _those_at(group, target)]
-        made = _mean(found, _bytes)
+        made = _mean(found, megabytes)
         return Cell(made.text + _of(len(found), group), (*made.values, len(found)))
 
     return cell

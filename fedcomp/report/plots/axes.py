@@ -74,17 +74,3 @@ def mark_target(axes: Axes, target: float) -> None:
         color=FAINT,
         size=size,
     )
-
-
-def power(count: float) -> str:
-    """Return a round count of bytes in few letters.
-
-    Examples
-    --------
-    >>> power(1e3), power(2e5), power(1e9)
-    ('1 kB', '200 kB', '1 GB')
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:g} {unit}"
-    return f"{count:g} B"

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from fedcomp.errors import DataError
-from fedcomp.report.plots.axes import count_rounds, log_axis, mark_target, power
+from fedcomp.report.plots.axes import count_rounds, log_axis, mark_target
 from fedcomp.report.plots.drawing import as_png, beside, styled
 from fedcomp.report.plots.lines import Line, draw_lines, legend_of, name_lines, room, tall
 from fedcomp.report.plots.palette import looks
 from fedcomp.report.plots.series import Series
 from fedcomp.report.runs import read_run
+from fedcomp.report.units import power
 from fedcomp.storage import save_bytes
 
 if TYPE_CHECKING:
