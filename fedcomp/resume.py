@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from fedcomp import __version__
 from fedcomp.commands import key_of
 from fedcomp.errors import ConfigError, DataError
+from fedcomp.report.observer import Observer
 from fedcomp.storage import save_json
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fedcomp.report.observer import RoundResult, RunStart
-    from fedcomp.tensors import Tensors
 
 _KEY = "resume="
 _ALWAYS = ("resume", "resume_allow", "hydra.run.dir", "sweep", "tracker")
@@ -121,7 +121,7 @@ class Start:
             raise ConfigError(problems)
 
 
-class Begun:
+class Begun(Observer):
     """An observer that remembers how a run was begun, and that there is a checkpoint of it.
 
     What a run was resumed with counts from when it goes on: what it cannot go on with, does not.
@@ -143,9 +143,6 @@ class Begun:
         if self._start.config["checkpoint_every"] and not self._start.began:
             self._start = replace(self._start, began=True)
             self._start.write(self._folder)
-
-    def on_end(self, model: Tensors) -> None:
-        """Do nothing."""
 
 
 def can_go_on(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from fedcomp.errors import DataError, EngineError, FedcompError, one_line
 from fedcomp.report.events import EventWriter
+from fedcomp.report.observer import Observer
 from fedcomp.report.progress import Progress
 from fedcomp.report.summary import closing, read_summary
 from fedcomp.resume import alone
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 
     from flwr.serverapp import Grid
 
-    from fedcomp.report.observer import Observer, RoundResult, RunStart
+    from fedcomp.report.observer import RunStart
     from fedcomp.settings import Job
-    from fedcomp.tensors import Tensors
 
     Serve: TypeAlias = Callable[[Grid, Job, Setup, Hooks], None]
 
@@ -43,7 +43,7 @@ SERVER_LOCK = ".server.lock"
 _WIDTH = 100
 
 
-class Stored:
+class Stored(Observer):
     """Writes the configuration that a run has begun, or goes on, with where commands look for it.
 
     The run has its folder alone then, and has found its checkpoint.
@@ -58,12 +58,6 @@ class Stored:
         path = Path(self._job.folder) / ".hydra" / "config.yaml"
         path.parent.mkdir(exist_ok=True)
         save_text(text, path)
-
-    def on_round(self, result: RoundResult) -> None:
-        """Do nothing."""
-
-    def on_end(self, model: Tensors) -> None:
-        """Do nothing."""
 
 
 class WarningEvents(logging.Handler):

@@ -17,14 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from fedcomp.link.ledger import TOTALS, Ledger
 from fedcomp.link.rate import Rate
-from fedcomp.report.observer import RoundResult, RunStart
+from fedcomp.report.observer import Observer, RoundResult, RunStart
 from fedcomp.tensors import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from fedcomp.report.observer import Observer
-    from fedcomp.tensors import Tensors
 
 _LINE = re.compile(r"fedcomp-event ([0-9a-f]{16}) (\d+) ([0-9a-f]{8}) (\{.*\})")
 _SCALARS = (
@@ -41,8 +38,11 @@ _START = ("parameters", "metric", "resumed")
 _RATES = ("uplink", "downlink")
 
 
-class EventWriter:
-    """An observer that writes what it is told as lines."""
+class EventWriter(Observer):
+    """An observer that writes what it is told as lines.
+
+    Of the end it says nothing: the summary comes when all observers have seen it.
+    """
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
@@ -76,9 +76,6 @@ class EventWriter:
                 **{name: rate and vars(rate) for name, rate in rates.items()},
             },
         )
-
-    def on_end(self, model: Tensors) -> None:
-        """Say nothing: the summary comes when all observers have seen the end."""
 
 
 class EventReader:

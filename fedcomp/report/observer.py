@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fedcomp.link.rate import Rate
 
@@ -87,7 +87,7 @@ class RoundResult(Trained):
     entries: list[Entry] = field(repr=False)
 
 
-class Observer(Protocol):
+class Observer:
     """Somebody who follows a run."""
 
     def on_start(self, start: RunStart) -> None:

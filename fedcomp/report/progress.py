@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from fedcomp.report.observer import Observer
 from fedcomp.report.units import duration, megabytes
 
 if TYPE_CHECKING:
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
 
     from fedcomp.report.observer import RoundResult, RunStart
     from fedcomp.settings import Settings
-    from fedcomp.tensors import Tensors
 
 
-class Progress:
+class Progress(Observer):
     """Shows round, the metric, loss, MB up and down, and the time left."""
 
     def __init__(self, settings: Settings, console: Console) -> None:
@@ -57,9 +57,6 @@ class Progress:
             return
         bar = ProgressBar(total=self._settings.rounds, completed=result.round, width=60)
         self._live.update(Group(Text(line, no_wrap=True, overflow="ellipsis"), bar))
-
-    def on_end(self, model: Tensors) -> None:
-        """Leave the last state standing."""
 
     def _line(self, result: RoundResult) -> str:
         rounds, ledger = self._settings.rounds, self._start.ledger

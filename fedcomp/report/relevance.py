@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fedcomp.codecs.levels import is_hard
+from fedcomp.report.observer import Observer
 from fedcomp.training.settings import RelevanceSettings
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fedcomp.data.base import Samples
-    from fedcomp.report.observer import RoundResult, RunStart
+    from fedcomp.report.observer import RoundResult
     from fedcomp.setup import Setup
     from fedcomp.tensors import Array, Tensors
     from fedcomp.training.settings import TrainSettings
@@ -41,7 +42,7 @@ class Weights(NamedTuple):
     relevance: Array
 
 
-class RelevancePicture:
+class RelevancePicture(Observer):
     """Draws `relevance.png`, and of images `heatmaps.png`, at the end of a run.
 
     Parameters
@@ -55,9 +56,6 @@ class RelevancePicture:
         self._folder = folder
         self._exact = exact
         self._rounds = 0
-
-    def on_start(self, start: RunStart) -> None:
-        """Wait."""
 
     def on_round(self, result: RoundResult) -> None:
         """Note how far the run is."""

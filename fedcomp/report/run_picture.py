@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedcomp.report.observer import Observer
 from fedcomp.report.plots.axes import count_rounds, log_axis, mark_target
 from fedcomp.report.plots.drawing import INK, as_png, beside, styled
 from fedcomp.report.plots.lines import Line, draw_lines, name_lines
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from fedcomp.report.observer import RoundResult, RunStart
     from fedcomp.report.runs import Run
     from fedcomp.tensors import Array, Tensors
 
@@ -30,7 +30,7 @@ _DPI = 110
 _DASHES = (SOLID, DASHED, DOTTED)
 
 
-class CurvesPicture:
+class CurvesPicture(Observer):
     """Draws `curves.png` at the end of a run, from the file that holds all of its rounds.
 
     It comes after the observer that writes that file.
@@ -39,12 +39,6 @@ class CurvesPicture:
     def __init__(self, folder: Path, targets: Sequence[float]) -> None:
         self._folder = folder
         self._targets = targets
-
-    def on_start(self, start: RunStart) -> None:
-        """Wait."""
-
-    def on_round(self, result: RoundResult) -> None:
-        """Wait."""
 
     def on_end(self, model: Tensors) -> None:  # noqa: ARG002
         """Draw what there is; no run fails by that."""

@@ -21,6 +21,7 @@ from fedcomp.report.columns import (
     rate_columns,
     round_bytes,
 )
+from fedcomp.report.observer import Observer
 from fedcomp.storage import Table, save_json, save_tensors
 from fedcomp.tensors import Kind, Manifest, TensorSpec, contiguous
 
@@ -48,7 +49,7 @@ _AFTER_METRICS = (
 )
 
 
-class RunFolder:
+class RunFolder(Observer):
     """Writes a run's files; every file is complete after every round.
 
     Parameters

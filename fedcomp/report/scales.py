@@ -6,29 +6,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedcomp.report.observer import Observer
 from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fedcomp.report.observer import RoundResult, RunStart
     from fedcomp.tensors import Array, Manifest, Tensors
 
 _BINS = 60
 
 
-class ScalesPicture:
+class ScalesPicture(Observer):
     """Draws `scales.png` at the end of a run whose model has scale factors."""
 
     def __init__(self, manifest: Manifest, path: Path) -> None:
         self._names = [spec.name for spec in manifest.specs if spec.kind is Kind.SCALE]
         self._path = path
-
-    def on_start(self, start: RunStart) -> None:
-        """Wait."""
-
-    def on_round(self, result: RoundResult) -> None:
-        """Wait."""
 
     def on_end(self, model: Tensors) -> None:
         """Draw the final model's scale factors."""

@@ -14,6 +14,7 @@ from fedcomp import seeds
 from fedcomp.cli import prepare
 from fedcomp.config import compose_config
 from fedcomp.engines.logs import logging_to
+from fedcomp.report.observer import Observer
 from fedcomp.runtime import Hooks
 from fedcomp.settings import Job
 from scripts.benchmarks.rows import Row
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fedcomp.data.base import Samples
-    from fedcomp.report.observer import RoundResult, RunStart
+    from fedcomp.report.observer import RoundResult
     from fedcomp.setup import Setup
-    from fedcomp.tensors import Tensors
 
 _WARM_UP, _ROUNDS = 5, 25
 _TOLERANCE = 0.03
@@ -95,7 +95,7 @@ class BareLoop:
         self.metrics = {"accuracy": float(correct), "loss": float(loss)}
 
 
-class Duel:
+class Duel(Observer):
     """Runs a bare round after each of the project's, in the same process with one thread each."""
 
     def __init__(self, bare: BareLoop) -> None:
@@ -105,9 +105,6 @@ class Duel:
         self.theirs: list[float] = []
         self.accuracies: list[tuple[float, float]] = []
         self.threads = 0
-
-    def on_start(self, start: RunStart) -> None:
-        """Need nothing of the start."""
 
     def on_round(self, result: RoundResult) -> None:
         """Note the project's time since the bare loop ended, then let that run its round."""
@@ -119,9 +116,6 @@ class Duel:
             self.accuracies.append((result.metrics["accuracy"], self._bare.metrics["accuracy"]))
         self.threads = torch.get_num_threads()
         self._resumed = time.perf_counter()
-
-    def on_end(self, model: Tensors) -> None:
-        """Need nothing of the end."""
 
 
 def inline_rounds() -> Row:

@@ -24,6 +24,7 @@ from fedcomp.link.ledger import Ledger
 from fedcomp.link.server import ServerLink
 from fedcomp.link.session import Session
 from fedcomp.models.base import load_tensors, read_tensors
+from fedcomp.report.observer import Observer
 from fedcomp.runtime import return_freed_memory
 from fedcomp.settings import Settings, parse
 from fedcomp.wire import keys, private
@@ -126,7 +127,7 @@ class FileGrid(Grid):
         return reply
 
 
-class Packets:
+class Packets(Observer):
     """Observes the bytes of packets that a server holds in a round: all kinds together."""
 
     def __init__(self, grid: FileGrid, link: ServerLink) -> None:
@@ -134,16 +135,10 @@ class Packets:
         self._link = link
         self.most = 0
 
-    def on_start(self, start: Any) -> None:
-        """Need nothing of the start."""
-
     def on_round(self, result: Any) -> None:  # noqa: ARG002
         """Add up replies, the different messages to clients, and the history."""
         history = cost(self._link.broadcast.history.packets)
         self.most = max(self.most, self._grid.sent_bytes + self._grid.answered_bytes + history)
-
-    def on_end(self, model: Tensors) -> None:
-        """Need nothing of the end."""
 
 
 def serve(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fedcomp.cli import prepare
 from fedcomp.config import compose_config
 from fedcomp.engines.logs import logging_to
+from fedcomp.report.observer import Observer
 from fedcomp.runtime import Hooks
 from fedcomp.settings import Job
 from scripts.benchmarks.children import finish
@@ -26,10 +27,9 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
     from fedcomp.report.observer import RoundResult, RunStart
-    from fedcomp.tensors import Tensors
 
 
-class Clock:
+class Clock(Observer):
     """Notes when each round ended; the interval between two ends is a round with all its files."""
 
     def __init__(self) -> None:
@@ -43,9 +43,6 @@ class Clock:
     def on_round(self, result: RoundResult) -> None:  # noqa: ARG002
         """Note the time."""
         self._ends.append(time.perf_counter())
-
-    def on_end(self, model: Tensors) -> None:
-        """Need nothing of the end."""
 
     @property
     def rounds(self) -> list[float]:

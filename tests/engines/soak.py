@@ -28,6 +28,7 @@ from fedcomp.link.feedback import FIXED
 from fedcomp.link.server import ServerLink
 from fedcomp.link.stores import MemoryStateStore
 from fedcomp.link.update import Update
+from fedcomp.report.observer import Observer
 from fedcomp.tensors import Tensors
 from fedcomp.wire import keys
 from tests.common import run_inline
@@ -232,7 +233,7 @@ class Weather:
 
 
 @dataclass
-class Gauge:
+class Gauge(Observer):
     """Watches memory and conservation while a run lasts.
 
     Attributes
@@ -249,8 +250,6 @@ class Gauge:
     traced: dict[int, float] = field(default_factory=dict)
     gaps: dict[int, float] = field(default_factory=dict)
 
-    def on_start(self, start: Any) -> None: ...
-
     def on_round(self, result: Any) -> None:
         if result.round % self.every:
             return
@@ -259,8 +258,6 @@ class Gauge:
         if tracemalloc.is_tracing():
             self.traced[result.round] = tracemalloc.get_traced_memory()[0] / MEGABYTE
         self.gaps[result.round] = self.account.gap()
-
-    def on_end(self, model: Tensors) -> None: ...
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from fedcomp.errors import DataError, RunInterrupted
 from fedcomp.report import run_picture
-from fedcomp.report.observer import RoundResult
+from fedcomp.report.observer import Observer, RoundResult
 from fedcomp.report.plots.curves import Curve, draw, read_curve
 from fedcomp.report.runs import Run, read_run
 from tests.common import read_csv, read_summary, run_inline
@@ -80,9 +80,7 @@ def test_a_run_that_is_cut_off_and_goes_on_draws_all_of_its_rounds(
     monkeypatch.setattr(run_picture, "draw", spied)
     words = ("method=stc", "rounds=4", "checkpoint_every=1")
 
-    class Cut:
-        def on_start(self, start: object) -> None: ...
-        def on_end(self, model: object) -> None: ...
+    class Cut(Observer):
         def on_round(self, result: RoundResult) -> None:
             if result.round == 2:
                 raise RunInterrupted
@@ -100,9 +98,7 @@ def test_no_run_fails_by_its_picture(
     def full(data: bytes, path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    class Tears:
-        def on_start(self, start: object) -> None: ...
-        def on_end(self, model: object) -> None: ...
+    class Tears(Observer):
         def on_round(self, result: RoundResult) -> None:
             if damage == "rounds":
                 path = tmp_path / "rounds.csv"

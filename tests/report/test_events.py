@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from fedcomp.link.ledger import Entry, Ledger
 from fedcomp.link.rate import Rate
 from fedcomp.report.events import EventReader, EventWriter
-from fedcomp.report.observer import RoundResult, RunStart
+from fedcomp.report.observer import Observer, RoundResult, RunStart
 from fedcomp.tensors import Kind, Manifest, TensorSpec
 
 ENTRY = Entry(1, "0", "uplink", "train", "delta", "topk", 90, 100, 130, 0.1)
 
 
-class Watch:
+class Watch(Observer):
     """Notes what an observer is told."""
 
     def __init__(self) -> None:

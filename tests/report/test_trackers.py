@@ -20,6 +20,7 @@ from fedcomp import cli, registry
 from fedcomp.commands import EXIT_USAGE
 from fedcomp.config import compose_config
 from fedcomp.errors import ConfigError, RunInterrupted
+from fedcomp.report.observer import Observer
 from fedcomp.report.trackers import TRACKERS, TrackedRun, Tracker, TrackerSettings, tracked
 from fedcomp.runtime import Hooks
 from fedcomp.settings import Job, parse
@@ -265,16 +266,12 @@ def test_tensorboard_holds_rounds_once_where_a_run_went_on(tmp_path: Path) -> No
     words = (f"tracker.dir={tmp_path / 'boards'}", "tracker=tensorboard", "checkpoint_every=2")
     run = tmp_path / "run"
 
-    class Killer:
+    class Killer(Observer):
         """Ends the run after a round that no checkpoint holds."""
-
-        def on_start(self, start: object) -> None: ...
 
         def on_round(self, result: Any) -> None:
             if result.round == 3:
                 raise RunInterrupted
-
-        def on_end(self, model: object) -> None: ...
 
     with pytest.raises(RunInterrupted):
         run_inline(run, *words, "rounds=5", observers=[Killer()])

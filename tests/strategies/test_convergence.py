@@ -7,7 +7,6 @@ federation's is c.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from clients.mod import CompressionMod
 from fedcomp.config import compose_config, group_choices
 from fedcomp.link.client import ClientLink
 from fedcomp.link.stores import MemoryStateStore
+from fedcomp.report.observer import Observer
 from fedcomp.runtime import Hooks
 from fedcomp.settings import Job
 from fedcomp.setup import Setup
@@ -49,14 +49,10 @@ CODECS = [
 ]
 
 
-class Last:
+class Last(Observer):
     """Keeps the final model."""
 
     model: Tensors
-
-    def on_start(self, start: Any) -> None: ...
-
-    def on_round(self, result: Any) -> None: ...
 
     def on_end(self, model: Tensors) -> None:
         self.model = model

@@ -14,6 +14,7 @@ from fedcomp.errors import RoundError, StorageError
 from fedcomp.link import part_files
 from fedcomp.link.file_store import FileStateStore
 from fedcomp.link.ledger import Ledger
+from fedcomp.report.observer import Observer
 from fedcomp.tensors import Manifest
 from strategies.exchange import MOST_REPEATED, MOST_SHOWN, Exchange
 from tests.common import read_csv, read_summary, run_inline
@@ -206,11 +207,7 @@ def test_why_a_run_ends_is_said_before_what_cannot_be_written(
 ) -> None:
     from clients.local import LocalTraining
 
-    class Full:
-        def on_start(self, start: Any) -> None: ...
-
-        def on_round(self, result: Any) -> None: ...
-
+    class Full(Observer):
         def on_end(self, model: Any) -> None:
             full()
 

@@ -14,6 +14,7 @@ from fedcomp.config import compose_config
 from fedcomp.engines.inline import InlineEngine
 from fedcomp.errors import RoundError
 from fedcomp.link.ledger import Ledger
+from fedcomp.report.observer import Observer
 from fedcomp.runtime import Hooks
 from fedcomp.settings import Job
 from fedcomp.setup import Setup
@@ -92,15 +93,11 @@ LIES = {
 }
 
 
-class Last:
+class Last(Observer):
     """Keeps the final model."""
 
     def __init__(self) -> None:
         self.model: Tensors = {}
-
-    def on_start(self, start: Any) -> None: ...
-
-    def on_round(self, result: Any) -> None: ...
 
     def on_end(self, model: Tensors) -> None:
         self.model = model

@@ -13,7 +13,7 @@ from fedcomp.config import group_choices
 from fedcomp.errors import BitstreamError, RoundError
 from fedcomp.link.ledger import Entry, Ledger
 from fedcomp.methods import Answer
-from fedcomp.report.observer import RoundResult
+from fedcomp.report.observer import Observer, RoundResult
 from fedcomp.tensors import Kind, Manifest, Tensors, TensorSpec
 from fedcomp.wire.records import blob_of, blob_record, from_record, is_blob, to_record
 from strategies.aggregate import join, strategy_specs
@@ -21,14 +21,12 @@ from strategies.exchange import Exchange
 from tests.common import awkward_tensors, equal, read_csv, read_summary, run_inline
 
 
-class Watch:
+class Watch(Observer):
     """Keeps all results."""
 
     def __init__(self) -> None:
         self.results: list[RoundResult] = []
         self.model: Tensors = {}
-
-    def on_start(self, start: Any) -> None: ...
 
     def on_round(self, result: RoundResult) -> None:
         self.results.append(result)

@@ -11,6 +11,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from fedcomp.errors import DataError, one_line
+from fedcomp.report.observer import Observer
 from fedcomp.report.summary import read_summary
 from fedcomp.report.trackers.base import TrackedRun
 
@@ -33,7 +34,7 @@ HURRY_SECONDS = 3.0
 """The same where somebody has stopped the run and waits."""
 
 
-class Tracked:
+class Tracked(Observer):
     """An observer that tells a tracker of a run, in a thread of its own, until it first fails.
 
     It comes after the run folder: what it tells of a round is the row that this has just written.
