@@ -46,18 +46,16 @@ def config_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[1] / "conf"
 
 
-def compose_config(overrides: list[str], folder: Path | None = None) -> dict[str, Any]:
+def compose_config(overrides: list[str]) -> dict[str, Any]:
     """Return the resolved configuration as plain values; `ConfigError` names all that is wrong.
 
     Parameters
     ----------
     overrides
         As on the command line.
-    folder
-        Where the configuration lies; by default the shipped one.
     """
     problems: list[str] = []
-    plain, base = _composed(overrides, folder or config_dir(), problems)
+    plain, base = _composed(overrides, problems)
     _check_strategy(plain, _container(base), problems)
     try:
         parse(plain)
@@ -70,17 +68,15 @@ def compose_config(overrides: list[str], folder: Path | None = None) -> dict[str
 
 def compose_group(name: str, overrides: list[str], problems: list[str]) -> dict[str, Any]:
     """Return the values of one group, unchecked; what is wrong is added and left out."""
-    return dict(_composed(overrides, config_dir(), problems)[0][name])
+    return dict(_composed(overrides, problems)[0][name])
 
 
-def _composed(
-    overrides: list[str], folder: Path, problems: list[str]
-) -> tuple[dict[str, Any], DictConfig]:
+def _composed(overrides: list[str], problems: list[str]) -> tuple[dict[str, Any], DictConfig]:
     """Return the plain values, and the configuration without the overrides of single values."""
-    with initialize_config_dir(str(folder), version_base="1.3"):
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
         parsed, found = _parse(overrides, sweep=False)
         problems += found
-        groups = _groups(folder, parsed)
+        groups = _groups(parsed)
         chosen, values, failed = _sort(parsed, groups, problems)
         base = _compose(chosen, problems)
         good = [o for o in values if _may_stand(o, base, groups, failed, problems)]
@@ -239,7 +235,7 @@ def stored_config(folder: Path) -> dict[str, Any]:
 
 def group_choices() -> dict[str, list[str]]:
     """Return the options of every group, for the help text."""
-    return _groups(config_dir(), [])
+    return _groups([])
 
 
 def _parse(overrides: list[str], *, sweep: bool) -> tuple[list[Override], list[str]]:
@@ -259,7 +255,7 @@ def _parse(overrides: list[str], *, sweep: bool) -> tuple[list[Override], list[s
     return parsed, problems
 
 
-def _groups(folder: Path, parsed: list[Override]) -> dict[str, list[str]]:
+def _groups(parsed: list[Override]) -> dict[str, list[str]]:
     """Return each group, as it is written on the command line, with its options.
 
     Folders in `hydra.searchpath` add options, so that a codec of another package needs no fork.
@@ -267,7 +263,7 @@ def _groups(folder: Path, parsed: list[Override]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     given = [o.value() for o in parsed if o.key_or_group == "hydra.searchpath"]
     more = (str(place) for places in given if isinstance(places, list) for place in places)
-    for place in (folder, *(Path(name.removeprefix("file://")) for name in more)):
+    for place in (config_dir(), *(Path(name.removeprefix("file://")) for name in more)):
         for path in place.glob("*/*.yaml"):
             found.setdefault(path.parent.name, set()).add(path.stem)
     codecs = sorted(found.pop("codec", ()))
