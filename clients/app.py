@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -83,7 +82,7 @@ class Client:
         """Open where its state lies: in a simulation in the run folder."""
         if self.job.settings.engine.remote:
             return open_states(self.node.state_dir, self.job.run_id)
-        return FileStateStore(Path(self.job.folder) / "state" / self.job.run_id)
+        return FileStateStore(self.job.states / self.job.run_id)
 
 
 def make_app(store: StateStore | None = None, setup: Setup | None = None) -> ClientApp:

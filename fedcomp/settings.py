@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
@@ -154,6 +155,11 @@ class Job:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", parse(self.config))
+
+    @property
+    def states(self) -> Path:
+        """Where simulated clients keep their states, while the run lasts."""
+        return Path(self.folder) / "state"
 
     def to_json(self) -> str:
         """Return the job as both Flower sides get it in their run config."""

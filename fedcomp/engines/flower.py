@@ -94,13 +94,13 @@ class FlowerEngine(EngineSettings):
         copies = 1 + (KEPT if settings.checkpoint_every else 0)
         check_space(Path(job.folder), session, settings.clients, settings.rounds, copies)
         backend = self._backend(job.settings.train.device, verbose=job.settings.verbose)
-        shutil.rmtree(Path(job.folder) / "state", ignore_errors=True)  # left by a kill
+        shutil.rmtree(job.states, ignore_errors=True)  # left by a kill
         logging.getLogger("flwr").removeFilter(_drop)
-        states = FileStateStore(Path(job.folder) / "state" / job.run_id)
+        states = FileStateStore(job.states / job.run_id)
         server_app = import_module("strategies.app").make_app(replace(hooks, clients=states), setup)
         place = None
         if self.ray_address is not None:
-            place = Place.of(job.folder)
+            place = Place.of(job.states)
             limit_patience()
         failure: list[Exception] = []
         ended = Event()
@@ -149,7 +149,7 @@ class FlowerEngine(EngineSettings):
             raise
         finally:
             # What a later process goes on from lies in the checkpoint.
-            shutil.rmtree(Path(job.folder) / "state", ignore_errors=True)
+            shutil.rmtree(job.states, ignore_errors=True)
             logging.getLogger("flwr").addFilter(_drop)  # of its threads some may still be at work
         if failure:
             hooks.stop.set()  # the server app may still be waiting for clients

@@ -55,11 +55,10 @@ class Place:
     states: str
 
     @classmethod
-    def of(cls, folder: str) -> Place:
+    def of(cls, states: Path) -> Place:
         """Make the folder of the states of a run here."""
-        states = Path(folder).absolute() / "state"
         states.mkdir(parents=True, exist_ok=True)
-        return cls(str(Path.cwd()), str(states))
+        return cls(str(Path.cwd()), str(states.absolute()))
 
     def enter(self) -> str:
         """Let relative paths mean the same as at the driver; return why it cannot be, if so."""

@@ -117,7 +117,7 @@ def test_a_node_that_does_not_see_the_run_folder_says_so_at_the_handshake(
 ) -> None:
     private.assume_identity()
     monkeypatch.chdir(tmp_path)
-    place = Place.of("run")
+    place = Place.of(Path("run/state"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
