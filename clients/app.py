@@ -22,6 +22,7 @@ from fedcomp.setup import Setup
 from fedcomp.submitted import is_deployed, read
 from fedcomp.training.loop import evaluate as evaluate_module
 from fedcomp.wire import keys
+from fedcomp.wire.records import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +120,7 @@ def site_of(context: Context) -> str:
 
 def introduce(message: Message, context: Context) -> Message:
     """Answer the handshake with the client's site, or with what keeps it from taking part."""
-    question = message.content.config_records.get(keys.FIELDS, ConfigRecord())
+    question = fields_of(message.content)
     if not is_deployed(context.run_config):
         fields = ConfigRecord({keys.SITE: site_of(context)})
     else:

@@ -12,6 +12,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from fedcomp.errors import EngineError, RunInterrupted, one_line
 from fedcomp.wire import keys
 from fedcomp.wire.private import message_bytes
+from fedcomp.wire.records import fields_of
 from strategies.exchange import Exchange, Sizes
 from strategies.requests import push
 
@@ -148,7 +149,7 @@ def _read(node: int, nonce: bytes, reply: Message, session: bytes) -> Introducti
         if reply.error.code == _NOT_LOADED:
             reason += ": its SuperNode needs fedcomp, installed in the same Python environment"
         return Introduction(node, "", reason or "an error without a reason")
-    fields = reply.content.config_records.get(keys.FIELDS, ConfigRecord())
+    fields = fields_of(reply.content)
     site, problem = fields.get(keys.SITE), fields.get(keys.PROBLEM)
     if isinstance(problem, str):
         return Introduction(node, "", one_line(problem) or "a problem without a name")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from flwr.app import ConfigRecord
-
 from fedcomp.errors import DivergedError
 from fedcomp.wire import keys
+from fedcomp.wire.records import fields_of
 from strategies.exchange import MOST_REPEATED, readable
 from strategies.replies import discard
 
@@ -23,12 +22,12 @@ log = logging.getLogger(__name__)
 
 def is_nack(reply: Message) -> bool:
     """Tell whether a reply says that the client could not apply its packet."""
-    return reply.has_content() and keys.NACK in _fields(reply)
+    return reply.has_content() and keys.NACK in fields_of(reply.content)
 
 
 def needs_keyframe(exchange: Exchange, link: ServerLink, site: str, nack: Message) -> bool:
     """Book a NACK; tell whether it is to be answered, which a second one is not."""
-    fields = _fields(nack)
+    fields = fields_of(nack.content)
     reason = "; ".join(readable(str(fields[keys.NACK])))[-MOST_REPEATED:]
     discard(exchange, site, nack, "nack")
     if keys.DIVERGED in fields and link.session.link.verify:
@@ -43,7 +42,3 @@ def needs_keyframe(exchange: Exchange, link: ServerLink, site: str, nack: Messag
     exchange.keyframed.add(site)
     link.forget(site)
     return True
-
-
-def _fields(reply: Message) -> ConfigRecord:
-    return reply.content.config_records.get(keys.FIELDS, ConfigRecord())

@@ -11,12 +11,12 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, NoReturn
 
-from flwr.app import ConfigRecord, MetricRecord, RecordDict
+from flwr.app import MetricRecord, RecordDict
 
 from fedcomp.errors import BitstreamError, DivergedError, brief
 from fedcomp.link.settings import MOST_EXAMPLES
 from fedcomp.wire import keys
-from fedcomp.wire.records import blob_of, is_blob, lazy_record, reply_fields
+from fedcomp.wire.records import blob_of, fields_of, is_blob, lazy_record, reply_fields
 from fedcomp.wire.sizes import message_size
 from strategies.aggregate import strategy_specs
 from strategies.exchange import Sizes
@@ -53,7 +53,7 @@ def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message) -> N
     """Check, decode and book a reply; raise `BitstreamError` with nothing used of a bad one."""
     began = time.perf_counter()
     content = reply.content
-    fields = content.config_records.get(keys.FIELDS, ConfigRecord())
+    fields = fields_of(content)
     size = message_size(reply)
     kind, codec, sizes, spent = "message", "", Sizes(size), 0.0
     try:
@@ -94,7 +94,7 @@ def accept(exchange: Exchange, link: ServerLink, site: str, reply: Message) -> N
 def work_seconds(reply: Message) -> float:
     """Return what a client says that its work took; what is no time counts as none."""
     content = reply.content if reply.has_content() else RecordDict()
-    fields = content.config_records.get(keys.FIELDS, ConfigRecord())
+    fields = fields_of(content)
     given = [fields.get(name) for name in keys.SECONDS]
     return sum(v for v in given if isinstance(v, int | float) and 0 <= v <= _MOST_SECONDS)
 

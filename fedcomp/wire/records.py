@@ -17,6 +17,8 @@ from fedcomp.wire.keys import BLOB, STYPE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from flwr.app import RecordDict
+
     from fedcomp.tensors import TensorSpec
 
 
@@ -104,6 +106,11 @@ def to_record(tensors: Tensors) -> ArrayRecord:
 def from_record(record: ArrayRecord) -> Tensors:
     """Return the tensors of a plain record."""
     return {name: np.asarray(array.numpy()) for name, array in record.items()}
+
+
+def fields_of(content: RecordDict) -> ConfigRecord:
+    """Return what a message says of one client; nothing where it does not."""
+    return content.config_records.get(keys.FIELDS, ConfigRecord())
 
 
 def downlink_record(fields: Downlink, round_number: int, site: str) -> ConfigRecord:
