@@ -9,11 +9,10 @@ import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import main_thread
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
-from fedcomp.commands import EXIT_FAILED, EXIT_INTERRUPTED, code_of
+from fedcomp.commands import EXIT_FAILED, EXIT_INTERRUPTED, code_of, leave
 from fedcomp.errors import ConfigError, DataError, FedcompError, RunInterrupted
 from fedcomp.signals import interrupting
 
@@ -58,20 +57,7 @@ Examples:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with 0, 1 (failed), 2 (wrong arguments) or 130 (interrupted)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    _leave(code_of("fedcomp", lambda: _dispatch(given)))
-
-
-def _leave(code: int) -> None:
-    """Exit, at once after an interruption or where Flower left threads that wait for hours."""
-    from threading import enumerate as threads
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if code == EXIT_INTERRUPTED or any(
-        not thread.daemon and thread is not main_thread() for thread in threads()
-    ):
-        os._exit(code)
-    sys.exit(code)
+    leave(code_of("fedcomp", lambda: _dispatch(given)))
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from threading import enumerate as threads
+from threading import main_thread
 from typing import TYPE_CHECKING, NoReturn
 
 from fedcomp.errors import ConfigError, FedcompError
@@ -47,12 +49,15 @@ def code_of(
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
+        print("interrupted")
         return EXIT_INTERRUPTED
 
 
 def leave(code: int) -> NoReturn:
-    """Exit, at once after an interruption: torch and numba take their time."""
-    if code == EXIT_INTERRUPTED:
-        print("interrupted", flush=True)
+    """Exit, at once after an interruption or where Flower left threads that wait for hours."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    others = (thread for thread in threads() if thread is not main_thread())
+    if code == EXIT_INTERRUPTED or not all(thread.daemon for thread in others):
         os._exit(code)
     sys.exit(code)

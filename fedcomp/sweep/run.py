@@ -40,7 +40,7 @@ def sweep(overrides: list[str]) -> int:
         made.run()
     except KeyboardInterrupt:
         finished = made.show()
-        print(f"interrupted: {finished} of {jobs} jobs have finished, the same command goes on")
+        print(f"{finished} of {jobs} jobs have finished, the same command goes on")
         raise
     made.show()
     place = planned.folder

@@ -104,7 +104,7 @@ def test_an_interrupt_ends_all_that_run(
     sweep_interrupted(["seed=9", "rounds=1,2,3", PARALLEL], tmp_path)
     assert len(list(stub.glob("rounds-*/interrupted"))) == 2
     last = capfd.readouterr().out.splitlines()[-1]
-    assert last == "interrupted: 0 of 3 jobs have finished, the same command goes on"
+    assert last == "0 of 3 jobs have finished, the same command goes on"
 
 
 SWEEP = """

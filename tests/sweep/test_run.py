@@ -122,7 +122,7 @@ def test_an_interrupt_of_the_sweep_alone_reaches_its_run(
     assert started(tmp_path) == ["seed=1", "seed=9"]
     assert len(list(stub.glob("seed-9-*/interrupted"))) == 1
     lines = capfd.readouterr().out.splitlines()
-    assert lines[-1].startswith("interrupted: 1 of 3 jobs have finished")
+    assert lines[-1].startswith("1 of 3 jobs have finished")
     assert "seed-1-" in lines[-2]
 
 
@@ -149,6 +149,7 @@ def test_a_sweep_as_a_user_runs_it(tmp_path: Path) -> None:
 def test_ctrl_c_ends_the_run_and_the_sweep(tmp_path: Path) -> None:
     stdout = interrupt(tmp_path, "-m", *QUICK[:2], "rounds=100000", "seed=1,2", *QUICK[3:])
     assert "stopped" in stdout
-    assert stdout.endswith("interrupted: 0 of 2 jobs have finished, the same command goes on\n")
+    last = ["0 of 2 jobs have finished, the same command goes on", "interrupted"]
+    assert stdout.splitlines()[-2:] == last
     (folder,) = tmp_path.glob("outputs/sweeps/seed-1-*")
     assert (folder / "model.safetensors").is_file()
