@@ -1,4 +1,4 @@
-"""What commands share: the words they are given, and how they end."""
+"""What commands share: the words they are given, what they print on, how they end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from fedcomp.errors import ConfigError, FedcompError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import Console
+
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -25,6 +27,13 @@ def key_of(word: str) -> str:
     ('strategy.x', 'codec@uplink', 'train')
     """
     return word.partition("=")[0].lstrip("+~")
+
+
+def wide_console() -> Console:
+    """Return what tables are printed on: as wide as a terminal, and wide enough elsewhere."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 200)
 
 
 def code_of(

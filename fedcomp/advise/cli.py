@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from fedcomp import __version__
-from fedcomp.commands import code_of, key_of, leave
+from fedcomp.commands import code_of, key_of, leave, wide_console
 from fedcomp.errors import ConfigError, DataError, FedcompError
 
 if TYPE_CHECKING:
@@ -160,8 +160,6 @@ def _hints(words: list[str], problems: list[str]) -> list[str]:
 
 
 def _try_all(given: argparse.Namespace, words: list[str], setup: Setup, budget: int) -> None:
-    from rich.console import Console
-
     from fedcomp.advise import report
     from fedcomp.advise.candidates import candidates
     from fedcomp.advise.measure import Bench
@@ -169,7 +167,7 @@ def _try_all(given: argparse.Namespace, words: list[str], setup: Setup, budget: 
     from fedcomp.advise.search import best_setting, in_order
     from fedcomp.report.units import megabytes
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = wide_console()
 
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from fedcomp import __version__
-from fedcomp.commands import code_of, key_of, leave
+from fedcomp.commands import code_of, key_of, leave, wide_console
 from fedcomp.errors import ConfigError, suggest
 from fedcomp.quantise.settings import QuantiseSettings
 from fedcomp.signals import interrupting
@@ -112,14 +112,12 @@ def configure(words: list[str]) -> tuple[QuantiseSettings, dict[str, Any]]:
 
 def _run(settings: QuantiseSettings, config: dict[str, Any], hooks: Hooks) -> None:
     """Quantise and print."""
-    from rich.console import Console
-
     from fedcomp.quantise.case import load_case
     from fedcomp.quantise.job import folder_of, run
     from fedcomp.quantise.report import closing, layer_table
     from fedcomp.settings import parse
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = wide_console()
 
     def say(line: str) -> None:
         if hooks.stop.is_set():  # an interrupt that went nowhere

@@ -9,8 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from fedcomp.commands import wide_console
 from fedcomp.errors import DataError, FedcompError
 from fedcomp.report.comparison import formats
 from fedcomp.report.runs import all_folders, read_runs
@@ -19,7 +18,7 @@ from fedcomp.report.summary import authors_count, comparison, read_summary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from fedcomp.report.runs import Run
 
@@ -101,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _report(given: argparse.Namespace) -> None:
     folders = all_folders(given.folder)
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = wide_console()
     if bad := [value for value in given.target if not isfinite(value)]:
         msg = f"--target {bad[0]}: is no value that a metric could reach; give a number"
         raise DataError(msg)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 from rich.console import Console
 
+from fedcomp.commands import wide_console
 from fedcomp.config import run_folder
 from fedcomp.errors import DataError
 from fedcomp.report.summary import comparison, metric_of, read_summary
@@ -109,7 +110,7 @@ class _Sweep:
         there = [folder for folder in states if _result(folder)]
         if there:
             print()
-            Console(width=None if sys.stdout.isatty() else 200).print(comparison(there))
+            wide_console().print(comparison(there))
         return list(states.values()).count("finished")
 
     def _folder(self, job: Job) -> Path:

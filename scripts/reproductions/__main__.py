@@ -10,8 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from fedcomp.commands import wide_console
 from fedcomp.errors import FedcompError
 from fedcomp.report.comparison import formats
 from fedcomp.report.plots.curves import draw, read_curve
@@ -158,7 +157,7 @@ def show(plan: Plan | Quantising, jobs: Iterable[Job], folder: Path) -> Results 
 
 def _print(columns: Sequence[Column]) -> None:
     table, _ = formats.text(columns, 10_000)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    wide_console().print(table)
 
 
 def save(name: str, results: Results, root: Path = tables.ROOT) -> None:
