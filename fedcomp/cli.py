@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from fedcomp.errors import ConfigError, DataError, FedcompError, RunInterrupted
 from fedcomp.signals import interrupting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -116,10 +115,10 @@ def _dispatch(arguments: list[str]) -> int:
         print(as_yaml(config), end="")
         return 0
     _set_environment()
-    from fedcomp.engines.logs import logging_to
+    from fedcomp.engines.logs import logging_to, on_terminal
 
     # What is decoded: the first time that takes long.
-    with logging_to(None, verbose=False), _shown("fedcomp.data.store", logging.INFO):
+    with logging_to(None, verbose=False), on_terminal("fedcomp.data.store", logging.INFO):
         setup = prepare(config)
     outcome: list[int] = []
 
@@ -148,19 +147,6 @@ def _check_folder(folder: str | None) -> None:
             f" fedcomp resume={folder}"
         )
         raise ConfigError(msg)
-
-
-@contextmanager
-def _shown(name: str, level: int) -> Iterator[None]:
-    """Show the messages of a module on the terminal, too."""
-    logger, handler = logging.getLogger(name), logging.StreamHandler()
-    handler.setLevel(level)
-    handler.setFormatter(logging.Formatter("fedcomp: %(message)s"))
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
 
 
 def prepare(config: dict[str, Any]) -> Setup:
@@ -203,7 +189,7 @@ def run(start: Start, place: Path, setup: Setup, *, resumed: bool) -> int:
 def _run(start: Start, place: Path, shown: Path, setup: Setup) -> int:
     from rich.console import Console
 
-    from fedcomp.engines.logs import logging_to
+    from fedcomp.engines.logs import logging_to, on_terminal
     from fedcomp.report.progress import Progress
     from fedcomp.report.summary import closing
     from fedcomp.resume import Begun
@@ -218,7 +204,7 @@ def _run(start: Start, place: Path, shown: Path, setup: Setup) -> int:
             log.warning("left out: %s", line)
         try:
             # The handler comes second: it takes the stream that does not disturb a live line.
-            trackers = _shown("fedcomp.report.trackers", logging.WARNING)
+            trackers = on_terminal("fedcomp.report.trackers", logging.WARNING)
             with Progress(setup.settings, console) as progress, trackers:
                 engine = setup.settings.engine
                 hooks = Hooks([progress, Begun(start, place)])

@@ -57,5 +57,18 @@ def logging_to(path: Path | None, *, verbose: bool) -> Iterator[None]:
         file.close()
 
 
+@contextmanager
+def on_terminal(name: str, level: int) -> Iterator[None]:
+    """Show the messages of a module on the terminal, too."""
+    logger, handler = logging.getLogger(name), logging.StreamHandler()
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter("fedcomp: %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 def _state(logger: logging.Logger) -> tuple[list[logging.Handler], bool, int]:
     return logger.handlers, logger.propagate, logger.level

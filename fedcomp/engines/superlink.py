@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -15,14 +14,13 @@ from annotated_types import Gt
 from fedcomp import __version__
 from fedcomp.engines.command import connected
 from fedcomp.engines.following import Followed
+from fedcomp.engines.logs import on_terminal
 from fedcomp.engines.reach import check_reach, split_address
 from fedcomp.runtime import EngineSettings, Hooks
 from fedcomp.signals import held_back
 from fedcomp.wire import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fedcomp.settings import Job
     from fedcomp.setup import Setup
 
@@ -86,7 +84,8 @@ class SuperLinkEngine(EngineSettings):
 
     def run(self, job: Job, setup: Setup, hooks: Hooks) -> None:  # noqa: ARG002  built elsewhere
         """Run the job to its end, or raise."""
-        with _shown_warnings(), connected(self.address, self._certificates) as flwr:
+        warnings = on_terminal(__package__, logging.WARNING)
+        with warnings, connected(self.address, self._certificates) as flwr:
             host, _ = split_address(self.address)
             if self._certificates is None and not _is_here(host):
                 log.warning(
@@ -127,16 +126,3 @@ def _write_app(folder: Path, job: Job) -> tuple[Path, Path]:
     line = f"{keys.RUN_CONFIG} = {json.dumps(sent.to_json())}\n"
     config.write_text(line, encoding="utf-8")
     return folder, config
-
-
-@contextmanager
-def _shown_warnings() -> Iterator[None]:
-    """Show the warnings of engines on the terminal too."""
-    handler, engines = logging.StreamHandler(), logging.getLogger(__package__)
-    handler.setLevel(logging.WARNING)
-    handler.setFormatter(logging.Formatter("fedcomp: %(message)s"))
-    engines.addHandler(handler)
-    try:
-        yield
-    finally:
-        engines.removeHandler(handler)
