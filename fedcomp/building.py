@@ -15,6 +15,7 @@ from fedcomp.codecs.masked import MaskedCodec
 from fedcomp.codecs.mixed import Mixed, Part
 from fedcomp.codecs.schedule import Schedule
 from fedcomp.codecs.scheduled import Scheduled
+from fedcomp.dotted import as_text
 from fedcomp.errors import ConfigError, UnknownNameError, suggest
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
             if detail["type"] == "value_error":
                 problems.append(f"{_join(path, key)}: {detail['ctx']['error']}")
                 continue
-            given_text = f"{_join(path, key)}={_shown(detail['input'])}"
+            given_text = f"{_join(path, key)}={as_text(detail['input'])}"
             found.setdefault(given_text, []).append(detail["msg"])
         problems += [f"{text}: {', or '.join(reasons)}" for text, reasons in found.items()]
     if problems:
@@ -84,7 +85,7 @@ def build_codec(given: Any, path: str) -> Codec:
     A name alone stands for a codec with the default settings.
     """
     if not isinstance(given, str | dict):
-        msg = f"{path}={_shown(given)}: is to be a codec: its name, or a name and settings"
+        msg = f"{path}={as_text(given)}: is to be a codec: its name, or a name and settings"
         raise ConfigError(msg)
     values = {"name": given} if isinstance(given, str) else dict(given)
     name, schedule = str(values.pop("name", "")), values.pop("schedule", None)
@@ -140,7 +141,7 @@ def _build_mixed(values: Mapping[str, Any], path: str) -> Mixed:
     """Make the codecs within a codec; they have its mode unless they say otherwise."""
     mode, parts = values.get("mode", "delta"), values.get("parts", [])
     problems = [
-        f"{path}.{key}={_shown(values[key])}: the key is unknown"
+        f"{path}.{key}={as_text(values[key])}: the key is unknown"
         for key in values.keys() - {f.name for f in fields(Mixed)}
     ]
     attempt = attempting(problems)
@@ -148,10 +149,10 @@ def _build_mixed(values: Mapping[str, Any], path: str) -> Mixed:
     for at, part in enumerate(parts if isinstance(parts, list) else [parts]):
         place = f"{path}.parts.{at}"
         if not isinstance(part, dict) or part.keys() != {"tensors", "codec"}:
-            problems.append(f"{place}={_shown(part)}: is to have the keys tensors and codec")
+            problems.append(f"{place}={as_text(part)}: is to have the keys tensors and codec")
             continue
         if not isinstance(part["tensors"], str):
-            problems.append(f"{place}.tensors={_shown(part['tensors'])}: is to be a word")
+            problems.append(f"{place}.tensors={as_text(part['tensors'])}: is to be a word")
             continue
         codec = attempt(_inner_codec, part["codec"], mode, f"{place}.codec")
         made += [attempt(_checked, Part, place, tensors=part["tensors"], codec=codec)]
@@ -164,7 +165,7 @@ def _build_mixed(values: Mapping[str, Any], path: str) -> Mixed:
 def _build_scheduled(codec: Codec, values: Mapping[str, Any], schedule: Any, path: str) -> Codec:
     """Put a setting of a codec on a schedule, whose both ends must be allowed values."""
     if not isinstance(schedule, dict):
-        msg = f"{path}={_shown(schedule)}: has keys such as key, shape, start and end"
+        msg = f"{path}={as_text(schedule)}: has keys such as key, shape, start and end"
         raise ConfigError(msg)
     made = build(Schedule, schedule, path)
     if not all(math.isfinite(end) for end in (made.start, made.end or 0)):
@@ -212,7 +213,3 @@ def _key(cls: type[Any], place: tuple[int | str, ...]) -> str:
 
 def _join(path: str, key: str) -> str:
     return ".".join(part for part in (path, key) if part)
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from fedcomp import __version__
 from fedcomp.commands import key_of
+from fedcomp.dotted import is_within, leaves
 from fedcomp.errors import ConfigError, DataError
 from fedcomp.report.observer import Observer
 from fedcomp.storage import save_json
@@ -103,11 +104,11 @@ class Start:
             msg = "checkpoint_every=0: the run has left no checkpoint to go on from; start it anew"
             raise ConfigError(msg)
         allowed = tuple(config["resume_allow"])
-        before, now = dict(_leaves(self.config)), dict(_leaves(config))
+        before, now = dict(leaves(self.config)), dict(leaves(config))
         rule = f"a resumed run keeps its settings but for resume_allow=[{','.join(allowed)}]"
         problems = []
         for key in sorted(before.keys() | now.keys()):
-            if any(_is_within(key, name) for name in (*allowed, *_ALWAYS)):
+            if any(is_within(key, name) for name in (*allowed, *_ALWAYS)):
                 continue
             if key not in now:
                 problems.append(
@@ -194,15 +195,3 @@ def _path(folder: Path) -> Path:
 
 def _key(word: str) -> str:
     return key_of(word).rpartition("@")[2]
-
-
-def _leaves(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", list(value) if isinstance(value, tuple) else value
-
-
-def _is_within(key: str, name: str) -> bool:
-    return key == name or key.startswith(f"{name}.")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fedcomp.config import stored_config
+from fedcomp.dotted import as_text, is_within, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -65,7 +65,10 @@ class Group:
 
 
 def settings_of(run: Run) -> Settings:
-    """Return what a run was told; where that is not stored, as much as its summary says."""
+    """Return what a run was told; where that is not stored, as much as its summary says.
+
+    What is not set says nothing.
+    """
     if not (run.folder / ".hydra" / "config.yaml").is_file():
         names = ("method", "dataset", "model")
         named = {f"{name}.name": str(run.summary[name]) for name in names}
@@ -74,8 +77,11 @@ def settings_of(run: Run) -> Settings:
     engine = config.get("engine")
     if isinstance(engine, dict):
         config["engine"] = {name: engine[name] for name in _OF_ENGINE if name in engine}
-    flat = dict(_flat({"network": {"name": "none"}, **config}))
-    return {k: v for k, v in flat.items() if not SILENT & {k, k.partition(".")[0]}}
+    return {
+        name: as_text(value)
+        for name, value in leaves({"network": {"name": "none"}, **config})
+        if value not in (None, {}) and not SILENT & {name, name.partition(".")[0]}
+    }
 
 
 def group(runs: Iterable[Run]) -> list[Group]:
@@ -107,7 +113,7 @@ def is_in(name: str, places: Iterable[str]) -> bool:
     >>> is_in("model.width", ["model"]), is_in("models", ["model"])
     (True, False)
     """
-    there = any(name == place or name.startswith(f"{place}.") for place in places)
+    there = any(is_within(name, place) for place in places)
     return there and (name not in OWN or name in places)
 
 
@@ -215,13 +221,3 @@ def short_value(value: str) -> str:
     found = "".join(sign if sign.isprintable() else "?" for sign in found)
     half = _LONGEST // 2
     return found if len(found) <= _LONGEST else f"{found[:half]}…{found[-half:]}"
-
-
-def _flat(config: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str]]:
-    """Yield settings under dotted names; what is not set says nothing."""
-    for key, value in config.items():
-        name = f"{above}{key}"
-        if isinstance(value, dict):
-            yield from _flat(value, f"{name}.")
-        elif value is not None:
-            yield name, value if isinstance(value, str) else json.dumps(value)

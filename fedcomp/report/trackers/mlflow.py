@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from filelock import FileLock
 
+from fedcomp.dotted import as_text, leaves
 from fedcomp.report.trackers.base import TrackedRun, Tracker, TrackerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 _FILE = "mlflow.db"
 _TAG = "fedcomp_run"
@@ -101,21 +101,6 @@ class _Run(Tracker):
     def _tell_parameters(self, config: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        found = [Param(name, value[:_LONGEST]) for name, value in _leaves(config)]
+        found = [Param(name, as_text(value)[:_LONGEST]) for name, value in leaves(config)]
         for at in range(0, len(found), _MOST):
             self._client.log_batch(self._id, params=found[at : at + _MOST])
-
-
-def _leaves(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Yield settings by their whole names, as texts.
-
-    Examples
-    --------
-    >>> dict(_leaves({"a": {"b": 1, "c": [True]}, "d": "x"}))
-    {'a.b': '1', 'a.c': '[true]', 'd': 'x'}
-    """
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value if isinstance(value, str) else json.dumps(value)
