@@ -9,25 +9,20 @@ from fedcomp.link.ledger import Entry, total
 if TYPE_CHECKING:
     from fedcomp.report.observer import RoundResult
 
-BYTE_COLUMNS = (
-    "uplink_bytes",
-    "downlink_bytes",
-    "evaluation_bytes",
-    "keyframe_bytes",
-    "side_bytes",
-)
-RATE_COLUMNS = (
-    "uplink_sparsity",
-    "downlink_sparsity",
-    "uplink_bits_per_weight",
-    "downlink_bits_per_weight",
-)
+SENT = ("uplink_bytes", "downlink_bytes", "evaluation_bytes")
+"""What adds up to all bytes that a round sent."""
+
+BYTE_COLUMNS = (*SENT, "keyframe_bytes", "side_bytes")
+BITS = ("uplink_bits_per_weight", "downlink_bits_per_weight")
+RATE_COLUMNS = ("uplink_sparsity", "downlink_sparsity", *BITS)
 PART_COLUMNS = (
     "uplink_header_bytes",
     "downlink_header_bytes",
     "uplink_side_bytes",
     "training_keyframe_bytes",
 )
+PARTS = (*PART_COLUMNS, "side_bytes")
+"""Of those bytes, what is shown by itself."""
 
 
 def round_bytes(entries: list[Entry]) -> dict[str, int]:

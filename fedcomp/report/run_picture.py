@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedcomp.report.columns import SENT
 from fedcomp.report.observer import Observer
 from fedcomp.report.plots.axes import count_rounds, log_axis, mark_target
 from fedcomp.report.plots.drawing import INK, as_png, beside, styled
 from fedcomp.report.plots.lines import Line, draw_lines, name_lines
 from fedcomp.report.plots.palette import DASHED, DOTTED, SOLID, Look, look_of
 from fedcomp.report.plots.series import series, thinned
-from fedcomp.report.runs import SENT, read_run
+from fedcomp.report.runs import read_run
 from fedcomp.report.units import power
 from fedcomp.storage import save_bytes
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedcomp.errors import DataError
+from fedcomp.report.columns import BITS, PARTS, SENT
 from fedcomp.report.summary import metric_of, read_summary
 
 if TYPE_CHECKING:
@@ -20,17 +21,6 @@ if TYPE_CHECKING:
 
     from fedcomp.tensors import Array
 
-SENT = ("uplink_bytes", "downlink_bytes", "evaluation_bytes")
-"""What adds up to all bytes that a round sent."""
-
-PARTS = (
-    "uplink_header_bytes",
-    "downlink_header_bytes",
-    "uplink_side_bytes",
-    "training_keyframe_bytes",
-    "side_bytes",
-)
-BITS = ("uplink_bits_per_weight", "downlink_bits_per_weight")
 SECONDS = "network_seconds"
 
 _READ = ("round", *SENT, *PARTS, *BITS, SECONDS)

@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from fedcomp.config import as_yaml, compose_config
-from fedcomp.report.runs import SENT, all_folders, read_runs
+from fedcomp.report.columns import SENT
+from fedcomp.report.runs import all_folders, read_runs
 from scripts.benchmarks.rows import Row, bounded
 
 if TYPE_CHECKING:

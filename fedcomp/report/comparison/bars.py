@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedcomp.report.columns import PARTS, SENT
 from fedcomp.report.plots.drawing import FAINT, INK, PAPER, panels, styled
 from fedcomp.report.plots.labels import SIZE, width
 from fedcomp.report.plots.palette import PART_LOOKS, look_of
-from fedcomp.report.runs import PARTS, SENT
 from fedcomp.report.units import megabytes, power
 
 if TYPE_CHECKING:

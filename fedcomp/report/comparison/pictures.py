@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fedcomp.report.columns import BITS
 from fedcomp.report.comparison.bars import split, to_target
 from fedcomp.report.plots.axes import count_rounds, log_axis, mark_target
 from fedcomp.report.plots.drawing import panels, styled
 from fedcomp.report.plots.lines import Line, draw_lines, name_lines, room, tall
 from fedcomp.report.plots.palette import looks
 from fedcomp.report.plots.series import POINTS, series, thinned
-from fedcomp.report.runs import BITS
 from fedcomp.report.units import power
 
 if TYPE_CHECKING:

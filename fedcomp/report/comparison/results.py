@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fedcomp.report.runs import BITS
+from fedcomp.report.columns import BITS
 from fedcomp.report.summary import model_ratio
 from fedcomp.report.units import NOTHING, duration, megabytes, times
 
