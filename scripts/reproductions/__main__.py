@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from fedcomp.commands import wide_console
 from fedcomp.errors import FedcompError
 from fedcomp.report.comparison import formats
-from fedcomp.report.plots.curves import draw, read_curve
 from fedcomp.resume import Start
 from scripts.reproductions import quantised, tables
+from scripts.reproductions.curves import draw, read_curve
 from scripts.reproductions.plan import Plan
 from scripts.reproductions.results import as_json, collect, columns, target_of
 from scripts.reproductions.running import MAY_DIFFER, measured, run

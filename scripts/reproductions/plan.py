@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fedcomp.report.plots.curves import Counted
+    from scripts.reproductions.curves import Counted
 
 
 Size: TypeAlias = Literal["", "quick", "full"]

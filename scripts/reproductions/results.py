@@ -13,15 +13,15 @@ import numpy as np
 
 from fedcomp.config import compose_config
 from fedcomp.report.comparison.results import Cell, Column
-from fedcomp.report.plots.curves import read_curve
 from fedcomp.report.summary import read_summary
 from fedcomp.report.units import NOTHING, duration, megabytes
+from scripts.reproductions.curves import read_curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from fedcomp.report.plots.curves import Counted, Curve
+    from scripts.reproductions.curves import Counted, Curve
     from scripts.reproductions.plan import Job, Plan
 
 Results: TypeAlias = Mapping[str, Any]
