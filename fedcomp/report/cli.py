@@ -13,7 +13,7 @@ from fedcomp.commands import wide_console
 from fedcomp.errors import DataError, FedcompError
 from fedcomp.report.comparison import formats
 from fedcomp.report.runs import all_folders, read_runs
-from fedcomp.report.summary import authors_count, comparison, read_summary
+from fedcomp.report.summary import authors_count, read_summary, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -112,7 +112,7 @@ def _report(given: argparse.Namespace) -> None:
         raise DataError(msg)
     if given.runs:
         folders = [folder for folder in folders if (folder / "summary.json").is_file()]
-        console.print(comparison(folders))
+        console.print(table_of(folders))
     if not given.runs or given.out or given.pictures:
         runs, skipped = read_runs(folders)
         for line in skipped:

@@ -74,7 +74,7 @@ def metric_of(summary: dict[str, Any]) -> tuple[str, float]:
     return key.removeprefix("final_"), float(summary[key])
 
 
-def comparison(folders: Iterable[Path]) -> Table:
+def table_of(folders: Iterable[Path]) -> Table:
     """Return one row a run: metric, bytes both ways, ratios, time, folder.
 
     `ratio` is that of communication, `model` that of the final model in a file, both to float32.

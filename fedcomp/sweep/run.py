@@ -16,7 +16,7 @@ from rich.console import Console
 from fedcomp.commands import wide_console
 from fedcomp.config import run_folder
 from fedcomp.errors import DataError
-from fedcomp.report.summary import comparison, metric_of, read_summary
+from fedcomp.report.summary import metric_of, read_summary, table_of
 from fedcomp.report.units import duration, megabytes
 from fedcomp.resume import alone, can_go_on
 from fedcomp.sweep.child import OUTPUT, Child, stop
@@ -110,7 +110,7 @@ class _Sweep:
         there = [folder for folder in states if _result(folder)]
         if there:
             print()
-            wide_console().print(comparison(there))
+            wide_console().print(table_of(there))
         return list(states.values()).count("finished")
 
     def _folder(self, job: Job) -> Path:
