@@ -208,7 +208,7 @@ SERVER_STEPS: Registry[type[StepSettings]] = Registry(
         "feddip": "strategies.feddip:FedDip",
         "fsfl": "strategies.fsfl:Averaging",
         "majority": "strategies.majority:Majority",
-        "none": "strategies.step:NoStep",
+        "none": "strategies.no_step:NoStep",
         "snip": "strategies.snip:Snip",
     },
 )

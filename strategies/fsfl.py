@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from fedcomp.methods import ServerStep, StepSettings
-from strategies.step import Keep
+from strategies.no_step import Keep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -36,7 +36,7 @@ from scripts.benchmarks.link_models import Subject, resnet
 from strategies.build import build_strategy
 from strategies.compressed import Compressed
 from strategies.grid import CompressingGrid
-from strategies.step import NoStep
+from strategies.no_step import NoStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
