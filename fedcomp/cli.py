@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SHOWN = 5
+_NAMED_SAMPLES = 5
 
 _SWEEP_FLAGS = ("-m", "--multirun")
 
@@ -233,7 +233,7 @@ def _show_data(setup: Setup, place: Path, console: Console) -> Sequence[str]:
     parts, names = (setup.dataset.train, setup.partition), setup.dataset.names
     console.print(partition.table(*parts, names))
     if skipped := setup.dataset.skipped:
-        first = "\n".join(f"  {line}" for line in skipped[:_SHOWN])
+        first = "\n".join(f"  {line}" for line in skipped[:_NAMED_SAMPLES])
         text = f"{len(skipped)} samples are left out (dataset.skip_corrupt), see run.log:\n{first}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     partition.draw(*parts, place / "partition.png", names)
