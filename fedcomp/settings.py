@@ -42,16 +42,6 @@ ENGINES: Registry[type[EngineSettings]] = Registry(
     },
 )
 
-_PLAIN_GROUPS = {
-    "method": "name",
-    "train": "optimizer",
-    "strategy": "_target_",
-    "link": "",
-    "network": "name",
-    "sweep": "",
-}
-"""The groups that are no components, and a key that must be there."""
-
 GROUPS: dict[str, Registry[Any]] = {
     "recipe": RECIPES,
     "server_step": SERVER_STEPS,
@@ -122,13 +112,15 @@ class Settings(General):
         return max(round(self.clients * self.fraction), int(least))
 
 
-_PLAIN: dict[str, type[Any]] = {
-    "method": MethodSettings,
-    "train": TrainSettings,
-    "link": LinkSettings,
-    "network": Network,
-    "sweep": SweepSettings,
+_PLAIN: dict[str, tuple[type[Any], str]] = {
+    "method": (MethodSettings, "name"),
+    "train": (TrainSettings, "optimizer"),
+    "strategy": (StrategySettings, "_target_"),
+    "link": (LinkSettings, ""),
+    "network": (Network, "name"),
+    "sweep": (SweepSettings, ""),
 }
+"""The groups that are no components: what they become, and a key that must be there."""
 
 
 @dataclass(frozen=True)
@@ -180,9 +172,10 @@ def parse(config: Mapping[str, Any]) -> Settings:
     given = {k: config[k] for k in general_names if k in config}
     general = attempt(build, General, given, "")
     parts: dict[str, Any] = {}
-    for key, needed in {**dict.fromkeys(GROUPS, "name"), **_PLAIN_GROUPS}.items():
+    needed = dict.fromkeys(GROUPS, "name") | {key: name for key, (_, name) in _PLAIN.items()}
+    for key, name in needed.items():
         values = config.get(key)
-        if not isinstance(values, Mapping) or not isinstance(values.get(needed, ""), str):
+        if not isinstance(values, Mapping) or not isinstance(values.get(name, ""), str):
             problems.append(f"{key}: one option of this group has to be chosen; see fedcomp --help")
         elif key in GROUPS:
             make = build_codec if GROUPS[key] is CODECS else partial(build_named, GROUPS[key])
@@ -191,7 +184,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
             options = dict(values)
             parts[key] = StrategySettings(options.pop("_target_", ""), options)
         else:
-            parts[key] = attempt(build, _PLAIN[key], values, key)
+            parts[key] = attempt(build, _PLAIN[key][0], values, key)
     if problems or general is None:
         raise ConfigError(problems)
     parts |= {key: parts[key].over(general.rounds) for key in ("uplink", "downlink")}
