@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Tensors: TypeAlias = dict[str, Array]
+T = TypeVar("T")
 
 VERSION_BYTES = 6
 """How much of a model's hash names a version on the wire."""
@@ -98,6 +99,17 @@ class Manifest:
 def contiguous(value: Array) -> Array:
     """Return `value` in C order, 0-d arrays left as they are."""
     return np.asarray(value, order="C")
+
+
+def below(prefix: str, arrays: Mapping[str, T]) -> dict[str, T]:
+    """Return what has a prefix, without it.
+
+    Examples
+    --------
+    >>> below("a/", {"a/b": 1, "b": 2})
+    {'b': 1}
+    """
+    return {n.removeprefix(prefix): v for n, v in arrays.items() if n.startswith(prefix)}
 
 
 def read_only(tensors: Tensors) -> Tensors:

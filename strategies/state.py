@@ -17,6 +17,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedcomp.checkpoint.tree import flatten, rebuild
 from fedcomp.errors import DataError
+from fedcomp.tensors import below
 from fedcomp.wire.records import from_record, to_record
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ class StrategyState:
             elif not self._is_made(path, *now):
                 self._set(path, *self._made[path])
         for path, (kind, rest) in values["changed"].items():
-            head = f"{path}/"
-            mine_of = {k.removeprefix(head): v for k, v in arrays.items() if k.startswith(head)}
-            self._set(path, kind, mine_of, rest)
+            self._set(path, kind, below(f"{path}/", arrays), rest)
 
     def _attributes(self) -> dict[str, tuple[str, Tensors, Any]]:
         """Return each attribute's kind and what `flatten` makes of it, by its path."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -16,19 +16,15 @@ from safetensors.numpy import load, save
 from fedcomp import seeds
 from fedcomp.data.store import stored
 from fedcomp.errors import ConfigError, DataError
-from fedcomp.tensors import contiguous, full_digest
+from fedcomp.tensors import below, contiguous, full_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
     from fedcomp.data.store import Writer
     from fedcomp.setup import Setup
     from fedcomp.tensors import Tensors
     from fedcomp.training.settings import TrainSettings
-
-T = TypeVar("T")
 
 ROUNDS, CLIENTS, SAMPLES = 3, 2, 1000
 """Rounds of averaging, with how many clients, and the most samples that each trains on in one."""
@@ -53,13 +49,8 @@ class Update:
     def from_bytes(cls, data: bytes, source: str) -> Update:
         """Read what `to_bytes` wrote."""
         found = load(data)
-        before, after = (_below(prefix, found) for prefix in (_BEFORE, _AFTER))
+        before, after = (below(prefix, found) for prefix in (_BEFORE, _AFTER))
         return cls(before, after, source)
-
-
-def _below(prefix: str, found: Mapping[str, T]) -> dict[str, T]:
-    """Return what has a prefix, without it."""
-    return {n.removeprefix(prefix): v for n, v in found.items() if n.startswith(prefix)}
 
 
 def recorded(setup: Setup) -> Update:
@@ -165,7 +156,7 @@ def read_update(setup: Setup, path: str) -> Update:
 
     source = f"--update {path}"
     found = read_weights(path, "--update")
-    parts = [_below(prefix, found) for prefix in (_BEFORE, _AFTER)]
+    parts = [below(prefix, found) for prefix in (_BEFORE, _AFTER)]
     if sum(map(len, parts)) != len(found) or not all(parts):
         msg = (
             f"{source}: its tensors are to be called {_BEFORE}… and {_AFTER}…, as --save writes"

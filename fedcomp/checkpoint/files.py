@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from fedcomp.errors import DataError
 from fedcomp.storage import save_json, save_tensors
-from fedcomp.tensors import contiguous
+from fedcomp.tensors import below, contiguous
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -148,10 +148,8 @@ class Checkpoints:
             )
             raise DataError(msg)
         for name, part in self._parts.items():
-            head = f"{name}/"
-            mine = {k.removeprefix(head): v for k, v in arrays.items() if k.startswith(head)}
             try:
-                part.load(mine, index["parts"][name])
+                part.load(below(f"{name}/", arrays), index["parts"][name])
             except DataError:
                 raise
             except (LookupError, TypeError, ValueError, AttributeError) as error:
