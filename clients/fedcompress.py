@@ -100,9 +100,8 @@ class FedCompress(Recipe):
         from fedcomp.training.loop import evaluate
         from fedcomp.training.tasks import TASKS
 
-        samples = work.validation if len(work.validation) else work.train
         with embeddings(work.module) as rows:
-            found = evaluate(work.module, samples, work.settings.train, task=work.task)
+            found = evaluate(work.module, work.judged_by, work.settings.train, task=work.task)
         return found[TASKS[work.task].metric], np.concatenate(rows)
 
 

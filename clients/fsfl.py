@@ -70,7 +70,7 @@ class Fsfl(Recipe):
         found = train_scales(
             work.module,
             work.train,
-            work.validation if len(work.validation) else work.train,
+            work.judged_by,
             settings=self.scales,
             batches=work.settings.train,
             task=work.task,

@@ -53,6 +53,11 @@ class Work:
     config: dict[str, object]
     prunable: Callable[[], list[str]]
 
+    @property
+    def judged_by(self) -> Samples:
+        """What a model is measured on: of a client with few samples, those that it trains on."""
+        return self.validation if len(self.validation) else self.train
+
     def tensors(self) -> Tensors:
         """Return the module's tensors that travel, as they are now."""
         from fedcomp.models.base import read_tensors
