@@ -195,22 +195,20 @@ class Setup:
         parts
             Whether clients' data are here, too.
         """
-        from fedcomp.training.loop import output_shape, pick_device
-        from fedcomp.training.tasks import TASKS
+        from fedcomp.training.loop import check_outputs, pick_device
 
         self.settings.tracker.check()
         pick_device(self.settings.train.device)
-        data, model = self.dataset, self.settings.model
+        data, model = self.dataset, self.settings.model.name
         if parts:
             _ = self.partition
         try:
             _ = self.initial
-            found = output_shape(self.module, data.input_shape)
+            check_outputs(self.module, data, model, self.settings.dataset.name)
             self._check_single_samples(range(self.settings.clients) if parts else ())
         except (RuntimeError, MemoryError) as error:
-            msg = f"model={model.name}: cannot be built with these settings: {error}"
+            msg = f"model={model}: cannot be built with these settings: {error}"
             raise ConfigError(msg) from error
-        expected = TASKS[data.task].output_shape(data.classes, data.input_shape)
         misfits = [
             f"{key}.{problem}"
             for key in ("uplink", "downlink")
@@ -223,13 +221,6 @@ class Setup:
         if misfits:
             raise ConfigError(misfits)
         self.settings.server_step.check(self)
-        if found != expected:
-            msg = (
-                f"model={model.name}: its outputs for one input have the shape {found}, the"
-                f" {data.task} of dataset={self.settings.dataset.name} needs {expected}; choose a"
-                " model for that"
-            )
-            raise ConfigError(msg)
 
     def _check_single_samples(self, clients: Iterable[int]) -> None:
         """Refuse batches of one sample where batch norm needs two."""

@@ -59,7 +59,7 @@ class Case:
 def load_case(settings: QuantiseSettings, run: Settings) -> Case:
     """Read checkpoint and data; raise `ConfigError` for what cannot work."""
     from fedcomp.models.weights import fill, read_weights
-    from fedcomp.training.loop import output_shape, pick_device
+    from fedcomp.training.loop import check_outputs, pick_device
     from fedcomp.training.tasks import TASKS
 
     pick_device(run.train.device)
@@ -69,21 +69,14 @@ def load_case(settings: QuantiseSettings, run: Settings) -> Case:
     except DataError as error:
         raise ConfigError(str(error)) from error
     shape, bare = data.input_shape, replace(run.model, pretrained=False, weights=None)
-    wanted = TASKS[data.task].output_shape(data.classes, shape)
     try:
         module = bare.seeded(shape, data.classes, seeds.seed_from(run.seed, "model"))
         # of no number of outputs a head may start anew: it could not have been trained
         fill(module, given, 0, f"checkpoint={settings.checkpoint}")
-        found = output_shape(module, shape)
+        check_outputs(module, data, run.model.name, run.dataset.name)
     except (RuntimeError, MemoryError) as error:
         msg = f"model={run.model.name}: cannot be built with these settings: {error}"
         raise ConfigError(msg) from error
-    if found != wanted:
-        msg = (
-            f"model={run.model.name}: its outputs for one input have the shape {found}, the"
-            f" {data.task} of dataset={run.dataset.name} needs {wanted}; choose a model for that"
-        )
-        raise ConfigError(msg)
     if len(data.train) < 2:
         msg = f"dataset={run.dataset.name}: has a single training sample; validation needs another"
         raise ConfigError(msg)

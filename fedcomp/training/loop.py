@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from fedcomp.data.base import Samples
+    from fedcomp.data.base import Dataset, Samples
     from fedcomp.tensors import Array
     from fedcomp.training.settings import TrainSettings
 
@@ -151,6 +151,18 @@ def output_shape(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, 
     with torch.no_grad():
         outputs = module.eval()(torch.zeros(1, *input_shape, device=parameter.device))
     return tuple(outputs.shape[1:])
+
+
+def check_outputs(module: nn.Module, data: Dataset, model: str, dataset: str) -> None:
+    """Refuse a model whose outputs are not those that the task of a data set needs."""
+    found = output_shape(module, data.input_shape)
+    needed = TASKS[data.task].output_shape(data.classes, data.input_shape)
+    if found != needed:
+        msg = (
+            f"model={model}: its outputs for one input have the shape {found}, the {data.task} of"
+            f" dataset={dataset} needs {needed}; choose a model for that"
+        )
+        raise ConfigError(msg)
 
 
 def seed_torch(device: torch.device, seed: int) -> None:
