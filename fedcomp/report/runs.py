@@ -17,7 +17,7 @@ from fedcomp.report.columns import BITS, PARTS, SENT
 from fedcomp.report.summary import metric_of, read_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fedcomp.tensors import Array
 
@@ -73,10 +73,8 @@ class Run:
     @property
     def seconds(self) -> Array | None:
         """Seconds on the simulated network up to the end of each round; None without one."""
-        found = self.columns.get(SECONDS)
-        if found is None or np.isnan(found).all():
-            return None
-        return np.nan_to_num(found).cumsum()
+        found = self.columns[SECONDS]
+        return None if np.isnan(found).all() else np.nan_to_num(found).cumsum()
 
     def reached(self, target: float) -> int | None:
         """Return the first round whose model reaches a target."""
@@ -133,7 +131,7 @@ def read_run(folder: Path) -> Run | None:
         msg = f"{folder / 'summary.json'} is not a summary of a run: {error}"
         raise DataError(msg) from error
     try:
-        columns = _columns(path.read_bytes(), (*_READ, metric), {*SENT, metric})
+        columns = _columns(path.read_bytes(), (*_READ, metric))
     except FileNotFoundError:
         columns = {}
     except (OSError, LookupError, ValueError, csv.Error) as error:
@@ -142,23 +140,21 @@ def read_run(folder: Path) -> Run | None:
     return Run(folder, summary, metric, columns) if columns else None
 
 
-def _columns(data: bytes, names: Iterable[str], needed: set[str]) -> dict[str, Array]:
+def _columns(data: bytes, names: Sequence[str]) -> dict[str, Array]:
     """Return columns of a table that somebody may still be writing to."""
     text = data[: data.rfind(b"\n") + 1].decode()
     header, *rows = csv.reader(io.StringIO(text)) if text else [[]]
     if not rows:
         return {}
-    missing = needed - set(header)
-    if missing:
+    if missing := set(names) - set(header):
         msg = f"the column {min(missing)} is missing"
         raise ValueError(msg)
-    there = [name for name in names if name in header]
-    chosen = zip(*map(itemgetter(*(header.index(name) for name in there)), rows), strict=True)
+    chosen = zip(*map(itemgetter(*(header.index(name) for name in names)), rows), strict=True)
     found = {
         name: np.array([float(cell) if cell else np.nan for cell in cells])
-        for name, cells in zip(there, chosen, strict=True)
+        for name, cells in zip(names, chosen, strict=True)
     }
-    if list(found.pop("round", range(len(rows)))) != list(range(len(rows))):
+    if list(found.pop("round")) != list(range(len(rows))):
         msg = "its rounds are not 0, 1, 2, …"
         raise ValueError(msg)
     return found

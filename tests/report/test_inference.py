@@ -300,13 +300,6 @@ def test_the_command_says_in_a_line_why_there_is_no_table(
         change_summary(other, model_sparsity=0.49)
     assert len(shown(capsys, tmp_path).splitlines()) == 5
     assert len(shown(capsys, run).splitlines()) == 2
-    change_summary(
-        run, **dict.fromkeys(("model_sparsity", "layer_sparsity", "input_shape", "outputs"))
-    )
-    assert "zeros" not in text_of(run)
-    old = shown(capsys, run).splitlines()
-    assert len(old) == 3
-    assert old[2].startswith(f"{run}: no inference table: its summary.json, an older one,")
 
 
 def test_settings_come_back_from_a_run_folder(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcomp.errors import DataError
-from fedcomp.report.columns import PART_COLUMNS
 from fedcomp.report.plots.series import series
 from fedcomp.report.runs import all_folders, read_run, read_runs
 from tests.common import read_csv, read_summary, run_inline
@@ -115,17 +114,6 @@ def test_all_runs_below_a_folder_are_found_once(tmp_path: Path) -> None:
     assert all_folders([inner[0], tmp_path]) == inner
     with pytest.raises(DataError, match=r"holds no summary\.json"):
         all_folders([tmp_path / "nowhere"])
-
-
-def test_runs_without_the_newer_columns_are_read(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run")
-    rows = [row.split(",")[:19] for row in (folder / "rounds.csv").read_text().splitlines()]
-    rows[3] = [*rows[3], "36", "36", "0", "0"]  # resumed by this version
-    (folder / "rounds.csv").write_text("".join(",".join(row) + "\n" for row in rows))
-    run = read_run(folder)
-    assert run is not None
-    assert not set(PART_COLUMNS) & set(run.columns)
-    assert run.rounds == 2
 
 
 def test_empty_cells_are_no_numbers(tmp_path: Path) -> None:

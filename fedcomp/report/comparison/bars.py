@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fedcomp.report.comparison.groups import Group
-    from fedcomp.report.runs import Run
 
 MOST = 40
 """More bars are not drawn: of more groups the first are shown."""
@@ -57,15 +56,9 @@ def to_target(groups: Sequence[Group], targets: Sequence[float]) -> Figure | Non
     return figure
 
 
-def split(groups: Sequence[Group]) -> Figure | None:
-    """Draw what a round's bytes are for, a bar each way, as shares with the bytes beside.
-
-    None where all runs are older than the columns of rounds.csv that tell it.
-    """
-    known = [group for group in groups if all(_is_told(run) for run in group.runs)]
-    shown = known[: MOST // 2]
-    if not shown:
-        return None
+def split(groups: Sequence[Group]) -> Figure:
+    """Draw what a round's bytes are for, a bar each way, as shares with the bytes beside."""
+    shown = groups[: MOST // 2]
     names = [f"{group.label} {way}" for group in shown for way in ("up", "down")]
     rows = [way for group in shown for way in _parts(group)]
     heights = [at + _APART * (at // 2) for at in range(len(rows))]
@@ -86,7 +79,7 @@ def split(groups: Sequence[Group]) -> Figure | None:
             _beside(axes, 1.0, at, f"{megabytes(count)} a round", faint=False)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
-        axes.set_xlabel(f"share of the bytes{_cut(shown, known)}")
+        axes.set_xlabel(f"share of the bytes{_cut(shown, groups)}")
         _legend(axes, there)
     return figure
 
@@ -113,10 +106,6 @@ def _parts(group: Group) -> tuple[dict[str, float], dict[str, float]]:
     training = down["side"] + down["header"] + down["keyframes"]
     down["updates"] = means["downlink_bytes"] - training
     return up, down
-
-
-def _is_told(run: Run) -> bool:
-    return all(name in run.columns and np.isfinite(run.columns[name]).all() for name in PARTS)
 
 
 def _bytes_to(group: Group, target: float) -> tuple[float, int]:

@@ -66,12 +66,11 @@ def draw(groups: Sequence[Group], targets: Sequence[float]) -> Iterator[Picture]
     if (each := round_bytes(groups)) is not None:
         text = "For training, all clients together; evaluation is apart."
         yield Picture("round_bytes", "bytes of each round", text, each)
-    if (parts := split(groups)) is not None:
-        text = (
-            "Mean of all rounds after the start. Keyframes are with their headers, updates with"
-            " replies that came late or were refused."
-        )
-        yield Picture("split", "what the bytes are", text, parts)
+    text = (
+        "Mean of all rounds after the start. Keyframes are with their headers, updates with"
+        " replies that came late or were refused."
+    )
+    yield Picture("split", "what the bytes are", text, split(groups))
     if (bits := bits_per_weight(groups)) is not None:
         text = "Payload of a packet over all weights of the model."
         yield Picture("bits", "bits for each weight", text, bits)
@@ -115,9 +114,7 @@ def round_bytes(groups: Sequence[Group]) -> Figure | None:
 def bits_per_weight(groups: Sequence[Group]) -> Figure | None:
     """Draw the bits that each weight takes in a packet, a panel for each direction."""
     every = [run for group in groups for run in group.runs]
-    if not any(
-        np.isfinite(run.columns[n]).any() for run in every for n in BITS if n in run.columns
-    ):
+    if not any(np.isfinite(run.columns[name]).any() for run in every for name in BITS):
         return None
     return _both(groups, BITS, "bits a weight", "{:g}".format)
 
@@ -201,14 +198,9 @@ def _seconds(run: Run) -> Array:
     return _numbers(run) if run.seconds is None else run.seconds
 
 
-def _positive(name: str) -> Callable[[Run], Array | None]:
+def _positive(name: str) -> Callable[[Run], Array]:
     """Return what reads a column for a logarithmic axis."""
-
-    def read(run: Run) -> Array | None:
-        found = run.columns.get(name)
-        return None if found is None else np.where(found > 0, found, np.nan)
-
-    return read
+    return lambda run: np.where(run.columns[name] > 0, run.columns[name], np.nan)
 
 
 def _metric(groups: Sequence[Group]) -> str:
