@@ -194,12 +194,13 @@ def run_hydra(
         raise failed[0]
 
 
-def store(folder: Path, words: list[str], config: dict[str, Any]) -> None:
-    """Write anew what Hydra has stored in a run folder."""
+def store(folder: Path, config: dict[str, Any], words: list[str] | None = None) -> None:
+    """Write anew what Hydra stores in a run folder; without words the configuration alone."""
     place = folder / ".hydra"
     place.mkdir(exist_ok=True)
-    given = [word for word in words if not word.startswith("hydra.")]
-    save_text(as_yaml(given), place / "overrides.yaml")
+    if words is not None:
+        given = [word for word in words if not word.startswith("hydra.")]
+        save_text(as_yaml(given), place / "overrides.yaml")
     save_text(as_yaml(config), place / "config.yaml")
 
 

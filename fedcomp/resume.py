@@ -137,7 +137,7 @@ class Begun(Observer):
         from fedcomp.config import store
 
         self._start.write(self._folder)
-        store(self._folder, self._start.overrides, self._start.config)
+        store(self._folder, self._start.config, self._start.overrides)
 
     def on_round(self, result: RoundResult) -> None:  # noqa: ARG002
         """Write it down with the first round, before which there was one."""

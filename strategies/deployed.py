@@ -20,7 +20,6 @@ from fedcomp.report.summary import closing, read_summary
 from fedcomp.resume import alone
 from fedcomp.runtime import Hooks, return_freed_memory
 from fedcomp.setup import Setup
-from fedcomp.storage import save_text
 from fedcomp.wire import keys
 from strategies.counted import CountedGrid
 
@@ -54,10 +53,8 @@ class Stored(Observer):
 
     def on_start(self, start: RunStart) -> None:  # noqa: ARG002
         """Write the file."""
-        text = import_module("fedcomp.config").as_yaml(dict(self._job.config))
-        path = Path(self._job.folder) / ".hydra" / "config.yaml"
-        path.parent.mkdir(exist_ok=True)
-        save_text(text, path)
+        config = import_module("fedcomp.config")
+        config.store(Path(self._job.folder), dict(self._job.config))
 
 
 class WarningEvents(logging.Handler):
