@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedcomp.engines.reach import split_address
 from fedcomp.errors import EngineError, one_line
+from fedcomp.wire import private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -141,4 +142,4 @@ def _flwr() -> list[str]:
     path = Path(sys.executable).parent / "flwr"
     if path.exists():
         return [str(path)]
-    return [sys.executable, "-c", "from flwr.cli.app import app; app()"]
+    return [sys.executable, "-c", private.COMMAND]

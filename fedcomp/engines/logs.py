@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from fedcomp.wire import private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ def logging_to(path: Path | None, *, verbose: bool) -> Iterator[None]:
     Flower's logger has a handler of its own and passes messages on, which prints each line twice
     where the root logger has one as well; here it keeps its handler only if `verbose`.
     """
-    import_module("flwr.common")  # it sets up its logger when it is imported
+    private.import_logger()
     file = LogFile(path, encoding="utf-8") if path else logging.NullHandler()
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     before = {name: _state(logging.getLogger(name)) for name in (*_OURS, *_THEIRS)}

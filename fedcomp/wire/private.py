@@ -25,6 +25,9 @@ SUPPORTED = ("1.41", "1.42")
 CLIENT_PROCESS = "ray::ClientAppActor"
 """How Ray titles the processes in which Flower's simulation runs clients."""
 
+COMMAND = "from flwr.cli.app import app; app()"
+"""A program that is Flower's command `flwr`."""
+
 
 def check() -> None:
     """Raise `EngineError` unless the installed Flower has what this module needs."""
@@ -39,6 +42,11 @@ def check() -> None:
             f" versions {' and '.join(SUPPORTED)}: pip install 'flwr[simulation]>=1.41,<1.43'"
         )
         raise EngineError(msg) from error
+
+
+def import_logger() -> None:
+    """Let Flower set up its logger, which it does when it is imported."""
+    import flwr.common  # noqa: F401
 
 
 def message_bytes(message: Message) -> int:
