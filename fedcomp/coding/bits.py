@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
-MAX_WIDTH = 33
-"""Widest value that two neighbouring words of 32 bits hold from any bit of the first on."""
-
 MINIMUM_BYTES = (0, 1, 2, 4)
 
 
@@ -139,46 +136,6 @@ def _words_of(data: bytes | memoryview, width: int, count: int) -> NDArray[np.ui
         raise BitstreamError(msg)
     check_end(data, bits, "<")
     return to_words(data, "<")
-
-
-def _check_width(width: int) -> None:
-    if not 0 <= width <= MAX_WIDTH:
-        msg = f"a width of {width} bits; give 0 to {MAX_WIDTH}"
-        raise CodecError(msg)
-
-
-def pack_bits(values: NDArray[Any], width: int) -> bytes:
-    """Return unsigned values at `width` bits each, in ⌈n·width/8⌉ bytes.
-
-    Examples
-    --------
-    >>> pack_bits(np.array([1, 2, 3, 0, 1]), 2).hex()
-    '3901'
-    """
-    _check_width(width)
-    flat = np.ascontiguousarray(values).reshape(-1)
-    if flat.dtype.kind not in "iu":
-        msg = f"values have the type {flat.dtype}; give unsigned integers"
-        raise CodecError(msg)
-    if flat.size and (flat.min() < 0 or int(flat.max()) >> width):
-        msg = f"values span {flat.min()} to {flat.max()}; {width} bits hold 0 to {2**width - 1}"
-        raise CodecError(msg)
-    return _packed(flat.astype(flat.dtype.newbyteorder("="), copy=False), 0, width)
-
-
-def unpack_bits(data: bytes | memoryview, width: int, count: int) -> NDArray[Any]:
-    """Return `count` values of `width` bits in the narrowest unsigned type that holds the width.
-
-    Examples
-    --------
-    >>> unpack_bits(bytes.fromhex("3901"), 2, 5)
-    array([1, 2, 3, 0, 1], dtype=uint8)
-    """
-    _check_width(width)
-    reader_of(data, count)
-    out = np.empty(count, dtype=np.min_scalar_type((1 << width) - 1))
-    _unpack(_words_of(data, width, count), 0, width, out)
-    return out
 
 
 def encode(levels: NDArray[Any]) -> bytes:

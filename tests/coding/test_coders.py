@@ -203,9 +203,6 @@ def test_read_only_levels_compile_nothing_more() -> None:
             levels.flags.writeable = writeable
             for coder in CODERS:
                 returns(coder, levels)
-        values = near.astype(np.uint8)
-        values.flags.writeable = writeable
-        bits.pack_bits(values, 8)
     for loop in LOOPS:
         assert not any(arguments[0].mutable for arguments in kernel_of(loop).signatures)
 
