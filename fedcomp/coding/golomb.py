@@ -54,22 +54,6 @@ def rice_parameter(density: float) -> int:
     return min(max(1 + math.floor(math.log2(ratio)), 0), MAX_RICE)
 
 
-def position_bits(density: float) -> float:
-    """Return the bits expected for the run before a non-zero, b* + 1/(1 − (1 − p)^(2^b*)).
-
-    With its sign a non-zero takes one bit more; STC's ratios to float32 are 32/p over that.
-
-    Examples
-    --------
-    >>> round(position_bits(1 / 400), 2), round(32 * 400 / (position_bits(1 / 400) + 1))
-    (10.11, 1152)
-    >>> round(position_bits(0.01), 2), round(32 * 100 / (position_bits(0.01) + 1))
-    (8.11, 351)
-    """
-    b = rice_parameter(density)
-    return b + 1 / (1 - math.pow(1 - density, 2**b))
-
-
 @late_kernel
 def _survey(levels: Any, found: Any) -> None:
     """Find the number of non-zeros and the sum of their |v| − 1."""
