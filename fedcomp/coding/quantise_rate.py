@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedcomp.coding.nnc_checks import checked_flags
 from fedcomp.coding.nnc_contexts import GREATER_FLAGS, context_count
 from fedcomp.coding.nnc_tables import costs, starts, transitions
 from fedcomp.coding.quantise import check_range, checked_step, checked_values
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def rate_distortion(
-    values: NDArray[Any], step: float, weight: float, *, flags: int = GREATER_FLAGS
-) -> NDArray[np.int32]:
+def rate_distortion(values: NDArray[Any], step: float, weight: float) -> NDArray[np.int32]:
     """Return the levels of least distortion and rate among 0 and the two below |w| / Δ + ½.
 
     q = argmin (|w| / Δ − q)² + λ·R(q) over {0, max(1, n − 1), n}, n = ⌊|w| / Δ + ½⌋, R in bits, as
@@ -36,8 +33,6 @@ def rate_distortion(
         The tensor and Δ.
     weight
         λ, in Δ² a bit; 0 is `uniform`.
-    flags
-        Greater-than flags of the stream.
 
     Examples
     --------
@@ -49,20 +44,15 @@ def rate_distortion(
     flat, shape = checked_values(values)
     levels = np.empty(flat.size, np.int32)
     status = quantise_rate_loops.choose_nearest(
-        *(flat, checked_step(step), _checked_weight(weight), levels, checked_flags(flags)),
-        *(np.tile(starts()[0], context_count(flags)), transitions(), costs()),
+        *(flat, checked_step(step), _checked_weight(weight), levels),
+        *(np.tile(starts()[0], context_count(GREATER_FLAGS)), transitions(), costs()),
     )
     check_range(flat, step, status)
     return levels.reshape(shape)
 
 
 def weighted_rate_distortion(
-    values: NDArray[Any],
-    step: float,
-    importance: NDArray[Any] | float,
-    weight: float,
-    *,
-    flags: int = GREATER_FLAGS,
+    values: NDArray[Any], step: float, importance: NDArray[Any] | float, weight: float
 ) -> NDArray[np.int32]:
     """Return the levels of DeepCABAC (Wiedemann et al., 2020), which spare important weights.
 
@@ -77,8 +67,6 @@ def weighted_rate_distortion(
         I, the width within which a weight may move, for each weight or for all.
     weight
         λ, squared half-widths a bit.
-    flags
-        Greater-than flags of the stream.
 
     Examples
     --------
@@ -92,8 +80,8 @@ def weighted_rate_distortion(
     widths = _checked_importance(importance, shape)
     levels = np.empty(flat.size, np.int32)
     status = quantise_rate_loops.choose_weighted(
-        *(flat, checked_step(step), widths, _checked_weight(weight), levels, checked_flags(flags)),
-        *(np.tile(starts()[0], context_count(flags)), transitions(), costs()),
+        *(flat, checked_step(step), widths, _checked_weight(weight), levels),
+        *(np.tile(starts()[0], context_count(GREATER_FLAGS)), transitions(), costs()),
     )
     check_range(flat, step, status)
     return levels.reshape(shape)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fedcomp.coding.nnc_contexts import GREATER, SIGN
+from fedcomp.coding.nnc_contexts import GREATER, GREATER_FLAGS, SIGN
 from fedcomp.coding.nnc_engine import adapt, i64, inline, kernel, leading_zeros, u
 from fedcomp.coding.quantise_loops import LARGEST, nearest
 
@@ -36,34 +36,34 @@ def _see(bin_: int, c: int, contexts: Any, tab: Any) -> None:
 
 
 @inline
-def _rate(size: int, minus: int, near: int, flags: int, contexts: Any, cost: Any) -> float:
+def _rate(size: int, minus: int, near: int, contexts: Any, cost: Any) -> float:
     """Return the bits of a level."""
     if size == 0:
         return _price(0, near, contexts, cost) * UNIT
     total = _price(1, near, contexts, cost) + _price(minus, SIGN + near, contexts, cost)
-    for k in range(min(size, flags)):
+    for k in range(min(size, GREATER_FLAGS)):
         total += _price(i64(size > k + 1), GREATER + minus + 2 * k, contexts, cost)
-    if size > flags:
-        order = 63 - leading_zeros(size - flags)
+    if size > GREATER_FLAGS:
+        order = 63 - leading_zeros(size - GREATER_FLAGS)
         for k in range(order + 1):
-            total += _price(i64(k < order), GREATER + 4 * flags + k, contexts, cost)
+            total += _price(i64(k < order), GREATER + 4 * GREATER_FLAGS + k, contexts, cost)
         total += order << 15
     return total * UNIT
 
 
 @inline
-def _code(size: int, minus: int, near: int, flags: int, contexts: Any, tab: Any) -> int:
+def _code(size: int, minus: int, near: int, contexts: Any, tab: Any) -> int:
     """Let the contexts see a level; return its class."""
     _see(i64(size > 0), near, contexts, tab)
     if size == 0:
         return 0
     _see(minus, SIGN + near, contexts, tab)
-    for k in range(min(size, flags)):
+    for k in range(min(size, GREATER_FLAGS)):
         _see(i64(size > k + 1), GREATER + minus + 2 * k, contexts, tab)
-    if size > flags:
-        order = 63 - leading_zeros(size - flags)
+    if size > GREATER_FLAGS:
+        order = 63 - leading_zeros(size - GREATER_FLAGS)
         for k in range(order + 1):
-            _see(i64(k < order), GREATER + 4 * flags + k, contexts, tab)
+            _see(i64(k < order), GREATER + 4 * GREATER_FLAGS + k, contexts, tab)
     return 2 - minus
 
 
@@ -73,7 +73,6 @@ def choose_nearest(
     step: float,
     weight: float,
     levels: Any,
-    flags: int,
     contexts: Any,
     tab: Any,
     cost: Any,
@@ -88,17 +87,17 @@ def choose_nearest(
             return i
         n = i64(nearest(x))
         size = i64(0)
-        best = x * x + weight * _rate(0, minus, near, flags, contexts, cost)
+        best = x * x + weight * _rate(0, minus, near, contexts, cost)
         q = max(i64(1), n - 1)
         while q <= max(i64(1), n):
             error = (x - q) * (x - q)
             if error < best:  # the rate could only add to it
-                total = error + weight * _rate(q, minus, near, flags, contexts, cost)
+                total = error + weight * _rate(q, minus, near, contexts, cost)
                 if total < best:
                     best = total
                     size = q
             q += 1
-        near = _code(size, minus, near, flags, contexts, tab)
+        near = _code(size, minus, near, contexts, tab)
         levels[u(i)] = -size if minus else size
     return -1
 
@@ -110,7 +109,6 @@ def choose_weighted(
     importance: Any,
     weight: float,
     levels: Any,
-    flags: int,
     contexts: Any,
     tab: Any,
     cost: Any,
@@ -126,7 +124,7 @@ def choose_weighted(
         n = i64(nearest(x))
         error = (x - n) * 2.0 / width
         level = n
-        best = error * error + weight * _rate(abs(n), i64(n < 0), near, flags, contexts, cost)
+        best = error * error + weight * _rate(abs(n), i64(n < 0), near, contexts, cost)
         for side in range(3):  # below, above, and 0 alone
             move = i64(1) if side == 1 else i64(-1)
             q = i64(0) if side == 2 else n + move
@@ -136,13 +134,13 @@ def choose_weighted(
                 # Farther away the error only grows, and no rate is below 0.
                 if abs(error) > 6.0 or error * error >= best:
                     break
-                rate = _rate(abs(q), i64(q < 0), near, flags, contexts, cost)
+                rate = _rate(abs(q), i64(q < 0), near, contexts, cost)
                 if error * error + weight * rate < best:
                     best = error * error + weight * rate
                     level = q
                 if q == last:
                     break
                 q += move
-        near = _code(abs(level), i64(level < 0), near, flags, contexts, tab)
+        near = _code(abs(level), i64(level < 0), near, contexts, tab)
         levels[u(i)] = level
     return -1
