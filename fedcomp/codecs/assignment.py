@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from fedcomp.codecs.clusters import below, real
-from fedcomp.coding.bits import late_kernel
+from fedcomp.coding.kernels import late_kernel
 from fedcomp.coding.nnc_checks import read_only
 
 if TYPE_CHECKING:

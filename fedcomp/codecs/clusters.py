@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedcomp.coding.bits import late_kernel
+from fedcomp.coding.kernels import late_kernel
 from fedcomp.coding.nnc_checks import read_only
 
 if TYPE_CHECKING:

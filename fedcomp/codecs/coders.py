@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 Coder: TypeAlias = Literal["cabac", "deflate", "fixed", "golomb", "huffman", "zstd"]
 
-_MODULES = {"fixed": "bits"}
-
 
 def check_alphabet(coder: Coder, bits: int) -> None:
     """Refuse Huffman codes of more levels than they have words for."""
@@ -107,7 +105,7 @@ class Coding:
 
 
 def _module(coder: str) -> Any:
-    return import_module(f"fedcomp.coding.{_MODULES.get(coder, coder)}")
+    return import_module(f"fedcomp.coding.{coder}")
 
 
 def _has_empty_row(levels: NDArray[Any]) -> bool:

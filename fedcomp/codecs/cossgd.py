@@ -19,7 +19,7 @@ from fedcomp.codecs.sine import sine
 from fedcomp.codecs.steps import single
 from fedcomp.codecs.topk import kept_count
 from fedcomp.coding import quantise
-from fedcomp.coding.bits import late_kernel
+from fedcomp.coding.kernels import late_kernel
 
 if TYPE_CHECKING:
     from fedcomp.codecs.base import Context

@@ -16,7 +16,7 @@ from fedcomp.codecs.numbered import Numbered, NumberedCodec
 from fedcomp.codecs.rotation import blocks, rotated, unrotated
 from fedcomp.codecs.steps import single
 from fedcomp.coding import quantise
-from fedcomp.coding.bits import late_kernel
+from fedcomp.coding.kernels import late_kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedcomp.coding.bits import late_kernel
+from fedcomp.coding.kernels import late_kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedcomp.coding.bits import as_levels, reader_of
+from fedcomp.coding.bits import reader_of
+from fedcomp.coding.nnc_checks import checked_levels
 from fedcomp.errors import BitstreamError, CodecError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def encode(levels: NDArray[Any], *, level: int = 9) -> bytes:
     if level not in LEVELS:
         msg = f"deflate level {level}; give {LEVELS.start} to {LEVELS.stop - 1}"
         raise CodecError(msg)
-    flat = as_levels(levels)
+    flat = checked_levels(levels)
     if not flat.size:
         return b""
     choice = narrowest(flat)

@@ -13,15 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedcomp.coding.bits import (
-    as_levels,
-    bytes_for,
-    check_end,
-    from_words,
-    late_kernel,
-    reader_of,
-    to_words,
-)
+from fedcomp.coding.bits import bytes_for, check_end, from_words, reader_of, to_words
+from fedcomp.coding.kernels import late_kernel
+from fedcomp.coding.nnc_checks import checked_levels
 from fedcomp.errors import BitstreamError
 
 if TYPE_CHECKING:
@@ -184,7 +178,7 @@ def encode(levels: NDArray[Any]) -> bytes:
     >>> encode(np.array([0, 0, 0, 1, 0, 0, 0, 0, -1, 0])).hex()
     '0201004601'
     """
-    flat = as_levels(levels)
+    flat = checked_levels(levels)
     if not flat.size:
         return b""
     found = np.zeros(2, dtype=np.int64)

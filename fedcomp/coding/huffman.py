@@ -15,16 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedcomp.coding import golomb
-from fedcomp.coding.bits import (
-    as_levels,
-    bytes_for,
-    check_end,
-    from_words,
-    late_kernel,
-    reader_of,
-    to_words,
-)
-from fedcomp.coding.nnc_checks import LIMITS, read_only
+from fedcomp.coding.bits import bytes_for, check_end, from_words, reader_of, to_words
+from fedcomp.coding.kernels import late_kernel
+from fedcomp.coding.nnc_checks import LIMITS, checked_levels, read_only
 from fedcomp.errors import BitstreamError, CodecError
 
 if TYPE_CHECKING:
@@ -156,7 +149,7 @@ def encode(levels: NDArray[Any]) -> bytes:
     >>> encode(np.array([5, 5, 5, 5, 6, 6, 7, 8])).hex()
     '04050000000400030000150adc'
     """
-    flat = as_levels(levels)
+    flat = checked_levels(levels)
     if not flat.size:
         return b""
     symbols, frequencies, slots, indices, lowest = _alphabet(flat)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from fedcomp.coding.bits import late_kernel
+from fedcomp.coding.kernels import late_kernel
 
 if TYPE_CHECKING:
     from fedcomp.tensors import Array

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcomp.coding import bits, deflate, golomb, huffman, zstd
+from fedcomp.coding import deflate, fixed, golomb, huffman, zstd
 from fedcomp.errors import BitstreamError, CodecError
 
-CODERS = [bits, golomb, deflate, zstd, huffman]
+CODERS = [fixed, golomb, deflate, zstd, huffman]
 LOWEST, HIGHEST = -(2**31), 2**31 - 1
 each_coder = pytest.mark.parametrize("coder", CODERS, ids=lambda m: m.__name__.rsplit(".", 1)[1])
 
@@ -191,7 +191,14 @@ def test_allocation_is_bounded_by_the_count(coder: ModuleType) -> None:
         tracemalloc.stop()
 
 
-LOOPS = (bits._pack, golomb._survey, golomb._measure, golomb._write, huffman._count, huffman._write)
+LOOPS = (
+    fixed._pack,
+    golomb._survey,
+    golomb._measure,
+    golomb._write,
+    huffman._count,
+    huffman._write,
+)
 
 
 def test_read_only_levels_compile_nothing_more() -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedcomp.coding import bits, deflate, golomb, huffman, zstd
+from fedcomp.coding import deflate, fixed, golomb, huffman, zstd
+from fedcomp.coding.bits import bytes_for
 from tests.coding.hostile import Reader, Sample, attack, mutate
 
 LOWEST, HIGHEST = -(2**31), 2**31 - 1
@@ -43,7 +44,7 @@ def arrays() -> list[NDArray[Any]]:
 
 
 @pytest.mark.parametrize(
-    "coder", [bits, golomb, deflate, zstd, huffman], ids=lambda m: m.__name__.rsplit(".", 1)[1]
+    "coder", [fixed, golomb, deflate, zstd, huffman], ids=lambda m: m.__name__.rsplit(".", 1)[1]
 )
 def test_plain_coders(coder: ModuleType) -> None:
     samples = [Sample(coder.encode(levels), reader(coder, levels.size)) for levels in arrays()]
@@ -73,7 +74,7 @@ def forged(rng: random.Random, data: bytes, other: bytes) -> bytes:
     table = golomb.encode(np.array([*np.diff(lengths, prepend=0), *gaps], np.int64))
     if rng.random() < 0.2:
         table = mutate(rng, table, other)
-    size = bits.bytes_for(golomb.MOST_BITS * len(lengths))
+    size = bytes_for(golomb.MOST_BITS * len(lengths))
     head = len(lengths).to_bytes(2, "little") + first.to_bytes(4, "little", signed=True)
     head += (len(table) & (1 << 8 * size) - 1).to_bytes(size, "little")
     body = rng.choice([data, bytes(375 * shortest), rng.randbytes(rng.randrange(2000))])

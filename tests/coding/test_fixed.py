@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcomp.coding import bits
+from fedcomp.coding import fixed
 from fedcomp.errors import BitstreamError
 
 
 @settings(max_examples=200, deadline=None)
 @given(values=st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=70))
 def test_packing_is_exact(values: list[int]) -> None:
-    data = bits.encode(np.array(values))
+    data = fixed.encode(np.array(values))
     lowest = min(values)
     width = (max(values) - lowest).bit_length()
     expected = sum((value - lowest) << (width * i) for i, value in enumerate(values))
@@ -22,9 +22,9 @@ def test_packing_is_exact(values: list[int]) -> None:
 
 def test_wrong_packed_bytes() -> None:
     with pytest.raises(BitstreamError, match="take 2 bytes, not 3"):
-        bits.decode(bytes([2, 0, 0, 0]), 5)
+        fixed.decode(bytes([2, 0, 0, 0]), 5)
     with pytest.raises(BitstreamError, match="not zero"):
-        bits.decode(bytes([2, 0, 4]), 5)
+        fixed.decode(bytes([2, 0, 4]), 5)
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_wrong_packed_bytes() -> None:
     ],
 )
 def test_sizes(levels: list[int], size: int) -> None:
-    assert len(bits.encode(np.array(levels))) == size
+    assert len(fixed.encode(np.array(levels))) == size
 
 
 def test_levels_beyond_int32_are_refused() -> None:
-    data = bytearray(bits.encode(np.array([2**31 - 2, 2**31 - 1])))
+    data = bytearray(fixed.encode(np.array([2**31 - 2, 2**31 - 1])))
     data[-1] = 3
     data[0] += 1
     with pytest.raises(BitstreamError, match="beyond int32"):
-        bits.decode(bytes(data), 2)
+        fixed.decode(bytes(data), 2)
     with pytest.raises(BitstreamError, match="33 bits"):
-        bits.decode(bytes([33]) + bytes(9), 2)
+        fixed.decode(bytes([33]) + bytes(9), 2)
