@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from fedcomp.codecs.lazy import LazySymbols
     from fedcomp.tensors import Manifest, Tensors
 
 Direction: TypeAlias = Literal["uplink", "downlink"]
@@ -225,6 +226,19 @@ class Codec(ABC):
         """A hash of name and settings; equal on both ends iff the bytes mean the same."""
         text = json.dumps(_named(self), sort_keys=True)
         return hashlib.sha256(text.encode()).digest()[:CODEC_ID_BYTES]
+
+
+@dataclass(frozen=True)
+class LazyCodec(Codec):
+    """A codec that finds all tensors in its bytes before it decodes one."""
+
+    def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
+        """Read what `pack` wrote."""
+        return self.lazy(data, context).all()
+
+    @abstractmethod
+    def lazy(self, data: bytes | memoryview, context: Context) -> LazySymbols:
+        """Find what `pack` wrote."""
 
 
 def _named(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from fedcomp.codecs.arrays import exact, exact_dtype, finite, lazy_arrays, pack_arrays
-from fedcomp.codecs.base import About, Codec, Context, Mode, Symbols
+from fedcomp.codecs.base import About, Context, LazyCodec, Mode, Symbols
 from fedcomp.tensors import Array, TensorSpec, difference_dtype
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Cast(Codec):
+class Cast(LazyCodec):
     """Round every float to 16 bits, ties to even; integers travel exactly.
 
     `fp16` has 11 significant bits and reaches 65504 (larger values are clipped to it, so that a
@@ -54,10 +54,6 @@ class Cast(Codec):
     def pack(self, symbols: Symbols, context: Context) -> bytes:
         """Write the values of the present tensors."""
         return pack_arrays(symbols, context.manifest)
-
-    def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
-        """Read what `pack` wrote."""
-        return self.lazy(data, context).all()
 
     def lazy(self, data: bytes | memoryview, context: Context) -> LazySymbols:
         """Find what `pack` wrote."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from fedcomp.codecs.arrays import finite, read_presence, write_presence
-from fedcomp.codecs.base import About, Codec, Context, Mode, Symbols
+from fedcomp.codecs.base import About, Codec, Context, LazyCodec, Mode, Symbols
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.clusters import nearest
 from fedcomp.codecs.coders import Coder, Coding
@@ -46,7 +46,7 @@ class Clusters(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Clustered(Codec):
+class Clustered(LazyCodec):
     """Codebook and indices of each weight tensor with few different values, exactly.
 
     Han, Mao and Dally, "Deep Compression", ICLR 2016, arXiv:1510.00149; FedCompress, which trains
@@ -129,10 +129,6 @@ class Clustered(Codec):
                 Coding(self.coder).write(levels),
             )
         )
-
-    def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
-        """Read what `pack` wrote."""
-        return self.lazy(data, context).all()
 
     def lazy(self, data: bytes | memoryview, context: Context) -> LazySymbols:
         """Find what `pack` wrote; indices are decoded when they are looked up."""

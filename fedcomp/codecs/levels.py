@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 
 from fedcomp.codecs.arrays import exact, exact_dtype, finite, read_presence, write_presence
-from fedcomp.codecs.base import Codec, Context, Mode, Symbols
+from fedcomp.codecs.base import Context, LazyCodec, Mode, Symbols
 from fedcomp.codecs.coders import Coding
 from fedcomp.codecs.lazy import LazySymbols
 from fedcomp.codecs.steps import Step, named, single
@@ -65,7 +65,7 @@ class Levels(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LevelCodec(Codec):
+class LevelCodec(LazyCodec):
     """A quantiser of weights and a coder; the rest is the same for all of them.
 
     Parameters
@@ -158,10 +158,6 @@ class LevelCodec(Codec):
                 coding.write(weights),
             )
         )
-
-    def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
-        """Read what `pack` wrote."""
-        return self.lazy(data, context).all()
 
     def lazy(self, data: bytes | memoryview, context: Context) -> LazySymbols:
         """Find what `pack` wrote; weights are decoded when they are looked up."""

@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from fedcomp.codecs.arrays import exact, read_presence, write_presence
-from fedcomp.codecs.base import About, Codec, Context, Mode, Symbols
+from fedcomp.codecs.base import About, Context, LazyCodec, Mode, Symbols
 from fedcomp.codecs.lazy import LazySymbols, each
 from fedcomp.coding import zstd
 from fedcomp.coding.reader import Reader, little_endian, varint
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Lossless(Codec):
+class Lossless(LazyCodec):
     """zstd(shuffle(w ⊕ r)) for each tensor, r being what the receiver holds.
 
     Alted, "Why Modern CPUs Are Starving and What Can Be Done about It", Computing in Science and
@@ -86,10 +86,6 @@ class Lossless(Codec):
         planes = planes.reshape(-1, np.dtype(spec.dtype).itemsize).T.copy()
         frame = zstandard.ZstdCompressor(level=self.level).compress(planes.reshape(-1).data)
         return min(raw, frame, key=len)
-
-    def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
-        """Read what `pack` wrote."""
-        return self.lazy(data, context).all()
 
     def lazy(self, data: bytes | memoryview, context: Context) -> LazySymbols:
         """Find what `pack` wrote; tensors are decoded when they are looked up."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from fedcomp.codecs.arrays import read_presence, write_presence
-from fedcomp.codecs.base import About, Codec, Context, Mode, Symbols
+from fedcomp.codecs.base import About, Codec, Context, LazyCodec, Mode, Symbols
 from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.lazy import LazySymbols
@@ -45,7 +45,7 @@ class Masked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MaskedCodec(Codec):
+class MaskedCodec(LazyCodec):
     """Sparse models: another codec for the values, and masks that cost nothing while they stay.
 
     In mode delta a weight that becomes zero is told by its mask, and becomes zero exactly, whatever
@@ -180,10 +180,6 @@ class MaskedCodec(Codec):
                 Coding(self.coder).write(sections),
             )
         )
-
-    def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
-        """Read what `pack` wrote."""
-        return self.lazy(data, context).all()
 
     def lazy(self, data: bytes | memoryview, context: Context) -> LazySymbols:
         """Find what `pack` wrote; masks are decoded to know how many values there are."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fedcomp.codecs.base import About, Codec, Context, Mode, Symbols
+from fedcomp.codecs.base import About, Codec, Context, LazyCodec, Mode, Symbols
 from fedcomp.codecs.lazy import LazySymbols
 from fedcomp.codecs.stc import Stc
 from fedcomp.codecs.uniform import Uniform
@@ -58,7 +58,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Mixed(Codec):
+class Mixed(LazyCodec):
     """The payloads of several codecs one after the other, each with its length before it.
 
     Parameters
@@ -188,10 +188,6 @@ class Mixed(Codec):
             data = codec.pack({name: symbols[name] for name in names}, context)
             parts += [varint(len(data)), data]
         return b"".join(parts)
-
-    def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
-        """Read what `pack` wrote."""
-        return self.lazy(data, context).all()
 
     def lazy(self, data: bytes | memoryview, context: Context) -> LazySymbols:
         """Find what `pack` wrote."""

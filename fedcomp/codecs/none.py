@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fedcomp.codecs.arrays import exact, lazy_arrays, pack_arrays
-from fedcomp.codecs.base import About, Codec, Context, Mode, Symbols
+from fedcomp.codecs.base import About, Context, LazyCodec, Mode, Symbols
 
 if TYPE_CHECKING:
     from fedcomp.codecs.lazy import LazySymbols
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class NoCompression(Codec):
+class NoCompression(LazyCodec):
     """Exact values in the model's own dtypes; also the form of every keyframe.
 
     Only whole models travel this way: a float32 difference added to its base would not give
@@ -48,10 +48,6 @@ class NoCompression(Codec):
     def pack(self, symbols: Symbols, context: Context) -> bytes:
         """Write the values of the present tensors."""
         return pack_arrays(symbols, context.manifest)
-
-    def unpack(self, data: bytes | memoryview, context: Context) -> Symbols:
-        """Read what `pack` wrote."""
-        return self.lazy(data, context).all()
 
     def lazy(self, data: bytes | memoryview, context: Context) -> LazySymbols:
         """Find what `pack` wrote."""
