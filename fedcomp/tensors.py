@@ -48,6 +48,11 @@ class TensorSpec:
         """Number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    @property
+    def is_parameter(self) -> bool:
+        """Whether training changes the tensor by adding to it: buffers and counters it replaces."""
+        return self.kind not in (Kind.BUFFER, Kind.COUNTER)
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -74,9 +79,8 @@ class Manifest:
 
     @cached_property
     def parameters(self) -> int:
-        """Number of values that training changes: buffers and counters are none."""
-        fixed = (Kind.BUFFER, Kind.COUNTER)
-        return sum(spec.size for spec in self.specs if spec.kind not in fixed)
+        """Number of values of parameters."""
+        return sum(spec.size for spec in self.specs if spec.is_parameter)
 
     @cached_property
     def digest(self) -> bytes:

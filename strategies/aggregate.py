@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedcomp.errors import RoundError
-from fedcomp.link.feedback import FIXED
 
 if TYPE_CHECKING:
     from fedcomp.tensors import Manifest, Tensors, TensorSpec
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 def strategy_specs(manifest: Manifest) -> list[TensorSpec]:
     """Return the tensors that the strategy aggregates; buffers and counters go round it."""
-    return [spec for spec in manifest.specs if spec.kind not in FIXED]
+    return [spec for spec in manifest.specs if spec.is_parameter]
 
 
 def check_aggregate(aggregate: Tensors, manifest: Manifest, who: str) -> None:

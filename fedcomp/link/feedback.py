@@ -13,18 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedcomp.tensors import Kind, Tensors
-
 if TYPE_CHECKING:
     from fedcomp.link.settings import LinkSettings
-    from fedcomp.tensors import Manifest
-
-FIXED = (Kind.BUFFER, Kind.COUNTER)
+    from fedcomp.tensors import Manifest, Tensors
 
 
 def parameters(tensors: Tensors, manifest: Manifest) -> Tensors:
     """Return those tensors that training changes by adding to them."""
-    return {n: v for n, v in tensors.items() if manifest.by_name[n].kind not in FIXED}
+    return {n: v for n, v in tensors.items() if manifest.by_name[n].is_parameter}
 
 
 def added(change: Tensors, residual: Tensors, decay: float) -> Tensors:

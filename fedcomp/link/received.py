@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedcomp.errors import BitstreamError
-from fedcomp.link.feedback import FIXED
 from fedcomp.link.rate import moved
 from fedcomp.link.session import restore
 from fedcomp.tensors import Kind, add, subtract
@@ -82,16 +81,17 @@ class Received:
         symbols = self.unpack()
         for name in symbols:
             value = self._restored(name, symbols)
-            self.moved += moved(self._context.manifest.by_name[name], self._exact[name], value)
+            spec = self._context.manifest.by_name[name]
+            self.moved += moved(spec, self._exact[name], value)
             if not np.isfinite(value).all():
                 msg = f"the reply holds values that are not finite, in {name}"
                 raise BitstreamError(msg)
-            kind = self._context.manifest.by_name[name].kind
-            if kind is Kind.COUNTER and not _within(value - self._public[name], MOST_COUNTS):
+            counter = spec.kind is Kind.COUNTER
+            if counter and not _within(value - self._public[name], MOST_COUNTS):
                 msg = f"the reply counts {name} on by more than {MOST_COUNTS}"
                 raise BitstreamError(msg)
-            bound = "max_buffer_norm" if kind in FIXED else "max_update_norm"
-            if bounds[bound] is not None and kind is not Kind.COUNTER:
+            bound = "max_update_norm" if spec.is_parameter else "max_buffer_norm"
+            if bounds[bound] is not None and not counter:
                 change = value.astype(np.float64) - self._exact[name]
                 squares[bound] += float(np.square(change, out=np.asarray(change)).sum())
         for name, most in bounds.items():

@@ -33,9 +33,7 @@ def selected(module: nn.Module, wanted: str) -> Manifest:
     """
     manifest = manifest_of(module)
     chosen = _chooser(module, manifest, wanted)
-    buffers = (Kind.BUFFER, Kind.COUNTER)
-    parameters = {spec.name for spec in manifest.specs if spec.kind not in buffers}
-    taken = {name for name in parameters if chosen(name)}
+    taken = {spec.name for spec in manifest.specs if spec.is_parameter and chosen(spec.name)}
     if not taken:
         weights = (spec.name for spec in manifest.specs if spec.kind is Kind.WEIGHT)
         names = ", ".join(map(plain_name, weights))

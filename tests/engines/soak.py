@@ -24,7 +24,6 @@ import pytest
 import fedcomp.engines.inline as inline
 import strategies.grid as grid_module
 from fedcomp.link.client import ClientLink
-from fedcomp.link.feedback import FIXED
 from fedcomp.link.server import ServerLink
 from fedcomp.link.stores import MemoryStateStore
 from fedcomp.link.update import Update
@@ -71,7 +70,7 @@ class Account:
             return blob
 
         def acknowledged(server: ServerLink, used: Iterable[str]) -> None:
-            names = [s.name for s in server.session.manifest.specs if s.kind not in FIXED]
+            names = [s.name for s in server.session.manifest.specs if s.is_parameter]
             self.server = server
             used = list(used)
             for site in used:
