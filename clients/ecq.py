@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import numpy as np
 from annotated_types import Ge, Le
 
 from fedcomp import seeds
@@ -13,11 +12,11 @@ from fedcomp.codecs import ecq as codec
 from fedcomp.codecs.levels import Levels, is_hard
 from fedcomp.link.update import Update
 from fedcomp.methods import Answer, Recipe, Work
+from fedcomp.model_size import share_of_zeros
 from fedcomp.training.settings import RelevanceSettings
 from fedcomp.wire.keys import TRAIN_LOSS, ZEROS
 
 if TYPE_CHECKING:
-    from fedcomp.tensors import Tensors
     from fedcomp.training.quantised import Layer, Relevant
 
 
@@ -60,7 +59,8 @@ class Ecq(Recipe):
         background, levels = work.tensors(), steps.quantised()
         absolute = work.link.session.uplink.mode == "absolute"
         symbols, _ = work.link.quantise(background | levels if absolute else background)
-        return Answer(Update(symbols, background), {TRAIN_LOSS: loss, ZEROS: zeros(levels)})
+        metrics = {TRAIN_LOSS: loss, ZEROS: share_of_zeros(levels.values())}
+        return Answer(Update(symbols, background), metrics)
 
     def relevant(self, work: Work) -> Relevant | None:  # noqa: ARG002
         """Return what tells relevant weights, if anything does."""
@@ -99,12 +99,6 @@ class EcqX(Ecq):
             rng=seeds.generator(run.seed, work.round, "relevance", work.client),
         )
         return Relevant(found.next, self.intensity)
-
-
-def zeros(levels: Tensors) -> float:
-    """Return the share of zeros among some levels."""
-    size = sum(value.size for value in levels.values())
-    return 1 - sum(int(np.count_nonzero(v)) for v in levels.values()) / size if size else 0.0
 
 
 def layers(work: Work) -> dict[str, Layer]:

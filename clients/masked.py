@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fedcomp.methods import Answer, Recipe, Work
+from fedcomp.model_size import share_of_zeros
 from fedcomp.tensors import Kind
 from fedcomp.wire.keys import TRAIN_LOSS, ZEROS
 
@@ -63,6 +64,5 @@ def train_masked(
 
 def answer(tensors: Tensors, loss: float, side: Tensors | None = None) -> Answer:
     """Return an answer that says which share of the model's values is zero."""
-    total = sum(value.size for value in tensors.values())
-    zeros = total - sum(int(np.count_nonzero(value)) for value in tensors.values())
-    return Answer(tensors, {TRAIN_LOSS: loss, ZEROS: zeros / total}, side or {})
+    zeros = share_of_zeros(tensors.values())
+    return Answer(tensors, {TRAIN_LOSS: loss, ZEROS: zeros}, side or {})

@@ -16,7 +16,7 @@ from fedcomp.codecs.none import NoCompression
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fedcomp.tensors import Manifest, Tensors
+    from fedcomp.tensors import Array, Manifest, Tensors
 
 PACKERS: tuple[Codec, ...] = (
     Lossless(xor=False),
@@ -55,6 +55,18 @@ def packed_bytes(tensors: Tensors, manifest: Manifest) -> int:
     return min(len(codec.encode(tensors, context)) for codec in PACKERS)
 
 
+def share_of_zeros(arrays: Iterable[Array]) -> float:
+    """Return the share of exact zeros among all values; 0 where there are none.
+
+    Examples
+    --------
+    >>> share_of_zeros([np.array([0.0, 1.0]), np.zeros((1, 2))])
+    0.75
+    """
+    counts = [(value.size - int(np.count_nonzero(value)), value.size) for value in arrays]
+    return sum(zeros for zeros, _ in counts) / max(sum(size for _, size in counts), 1)
+
+
 def zeros(tensors: Tensors, weights: Iterable[str]) -> dict[str, Any]:
     """Return the share of exact zeros among a model's weights, and in each that has any.
 
@@ -64,11 +76,11 @@ def zeros(tensors: Tensors, weights: Iterable[str]) -> dict[str, Any]:
     >>> zeros(model, ["a", "b"])
     {'model_sparsity': 0.125, 'layer_sparsity': {'a': 0.5}}
     """
-    sizes = {name: tensors[name].size for name in weights}
-    found = {name: size - int(np.count_nonzero(tensors[name])) for name, size in sizes.items()}
+    found = {name: tensors[name] for name in weights}
+    shares = {name: share_of_zeros([value]) for name, value in found.items()}
     return {
-        "model_sparsity": sum(found.values()) / max(sum(sizes.values()), 1),
-        "layer_sparsity": {name: count / sizes[name] for name, count in found.items() if count},
+        "model_sparsity": share_of_zeros(found.values()),
+        "layer_sparsity": {name: share for name, share in shares.items() if share},
     }
 
 

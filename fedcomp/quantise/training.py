@@ -16,6 +16,7 @@ from fedcomp import seeds
 from fedcomp.codecs.ecq import share_of
 from fedcomp.codecs.grid import grid_for
 from fedcomp.codecs.levels import is_hard
+from fedcomp.model_size import share_of_zeros
 from fedcomp.models.base import load_tensors, read_tensors
 from fedcomp.quantise.stream import Coded, complete, on_grid
 from fedcomp.training.loop import batch_ends, place, train_mode, training_steps
@@ -72,7 +73,7 @@ def train_levels(
         """Validate the module, and return it as it was validated: quantised."""
         found = case.measure(case.validation)[case.metric]
         model = read_tensors(case.module, case.manifest)
-        history.append(Epoch(epoch, loss, found, _zeros(model, layers)))
+        history.append(Epoch(epoch, loss, found, share_of_zeros(model[name] for name in layers)))
         say(history[-1].line(case.metric))
         return model
 
@@ -138,9 +139,3 @@ def _epochs(
         if step % an_epoch == 0:
             yield step // an_epoch, float(torch.stack(losses).mean())
             losses = []
-
-
-def _zeros(model: Tensors, layers: dict[str, Layer]) -> float:
-    """Return the share of zeros among the weights."""
-    size = sum(model[name].size for name in layers)
-    return sum(int((model[name] == 0).sum()) for name in layers) / max(size, 1)
