@@ -9,7 +9,7 @@ from annotated_types import Ge, Le
 
 from fedcomp import seeds
 from fedcomp.codecs import ecq as codec
-from fedcomp.codecs.levels import Levels, is_hard
+from fedcomp.codecs.levels import Levels
 from fedcomp.link.update import Update
 from fedcomp.methods import Answer, Recipe, Work
 from fedcomp.model_size import share_of_zeros
@@ -114,7 +114,7 @@ def layers(work: Work) -> dict[str, Layer]:
     found: dict[str, Layer] = {}
     on_grid = isinstance(session.downlink.at(context), codec.Ecq) and down.mode == "absolute"
     came = (work.link.received_symbols or {}) if on_grid else {}
-    for spec in filter(is_hard, session.manifest.specs):
+    for spec in session.manifest.weights:
         values, symbol = work.link.received[spec.name], came.get(spec.name)
         step = symbol.step if isinstance(symbol, Levels) else 0.0
         if not step and work.round > 1:  # version 0 lies on a grid by chance at most

@@ -9,7 +9,6 @@ import numpy as np
 
 from fedcomp.methods import Answer, Recipe, Work
 from fedcomp.model_size import share_of_zeros
-from fedcomp.tensors import Kind
 from fedcomp.wire.keys import TRAIN_LOSS, ZEROS
 
 if TYPE_CHECKING:
@@ -42,9 +41,8 @@ def received_masks(work: Work) -> Masks:
     """Return where weights of the received model are not zero; in round 1 nothing is pruned yet."""
     if work.round == 1:
         return {}
-    specs = work.link.session.manifest.specs
-    weights = [spec.name for spec in specs if spec.kind is Kind.WEIGHT]
-    return {name: np.asarray(work.link.received[name] != 0) for name in weights}
+    weights = work.link.session.manifest.weights
+    return {spec.name: np.asarray(work.link.received[spec.name] != 0) for spec in weights}
 
 
 def train_masked(

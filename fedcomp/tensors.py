@@ -49,6 +49,16 @@ class TensorSpec:
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
+    def is_float(self) -> bool:
+        """Whether codecs may quantise the tensor; integers are sent exactly."""
+        return np.dtype(self.dtype).kind == "f"
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether the tensor is one of weights, which codecs treat hard."""
+        return self.kind is Kind.WEIGHT
+
+    @property
     def is_parameter(self) -> bool:
         """Whether training changes the tensor by adding to it: buffers and counters it replaces."""
         return self.kind not in (Kind.BUFFER, Kind.COUNTER)
@@ -71,6 +81,11 @@ class Manifest:
     def by_name(self) -> Mapping[str, TensorSpec]:
         """The specs by tensor name, in model order."""
         return {spec.name: spec for spec in self.specs}
+
+    @cached_property
+    def weights(self) -> tuple[TensorSpec, ...]:
+        """The specs of weights, in model order."""
+        return tuple(spec for spec in self.specs if spec.is_weight)
 
     @cached_property
     def elements(self) -> int:

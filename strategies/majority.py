@@ -9,7 +9,7 @@ import numpy as np
 
 from fedcomp.codecs.steps import Step  # noqa: TC001  the settings are read from its annotation
 from fedcomp.methods import ServerStep, StepSettings
-from fedcomp.tensors import Kind, add
+from fedcomp.tensors import add
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,6 +96,5 @@ class Majority(StepSettings):
     def create(self, setup: Setup) -> ServerStep:
         """Return the step for one run, which starts from version 0."""
         initial = setup.take_initial()
-        specs = setup.manifest.specs
-        weights = {s.name: initial[s.name] for s in specs if s.kind is Kind.WEIGHT}
+        weights = {spec.name: initial[spec.name] for spec in setup.manifest.weights}
         return MajorityVote(weights, self.step, setup.settings.clients_per_round)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedcomp.methods import ServerStep, StepSettings
-from fedcomp.tensors import Kind
 from fedcomp.wire.keys import ZEROS
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class MaskingSettings(StepSettings):
 
     def misfits(self, manifest: Manifest) -> list[str]:
         """Refuse a model of which no weights are trained."""
-        if any(spec.kind is Kind.WEIGHT for spec in manifest.specs):
+        if manifest.weights:
             return []
         return ["there are no weights to prune; train.parameters leaves all of them out"]
 

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fedcomp.tensors import Kind
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -100,7 +98,7 @@ def lines(codec: str, change: Tensors, manifest: Manifest) -> tuple[Line, ...]:
     All packets of `signsgd` have one size, and ‖w − s·sgn(w)‖ is least with s the mean of |w|.
     """
     if codec == "signsgd":
-        weights = [change[s.name].ravel() for s in manifest.specs if s.kind is Kind.WEIGHT]
+        weights = [change[s.name].ravel() for s in manifest.weights]
         sizes = np.abs(np.concatenate(weights)) if weights else np.zeros(0)
         if sizes.any():
             return (Line("step", (_digits(float(sizes[sizes > 0].mean()), 3),), ordered=False),)

@@ -46,7 +46,7 @@ class Cast(LazyCodec):
         context.manifest.check(tensors)
         return {
             name: self._round(name, np.atleast_1d(value)).reshape(value.shape)
-            if np.dtype(context.manifest.by_name[name].dtype).kind == "f"
+            if context.manifest.by_name[name].is_float
             else exact(value, context.manifest.by_name[name], self.mode)
             for name, value in tensors.items()
         }
@@ -75,8 +75,7 @@ class Cast(LazyCodec):
         return out
 
     def _symbol_dtype(self, spec: TensorSpec) -> np.dtype[np.generic]:
-        half = np.dtype(spec.dtype).kind == "f"
-        return np.dtype(np.uint16) if half else exact_dtype(spec, self.mode)
+        return np.dtype(np.uint16) if spec.is_float else exact_dtype(spec, self.mode)
 
     def _round(self, name: str, value: Array) -> Array:
         single = finite(name, value).astype(np.float32)

@@ -23,7 +23,6 @@ from fedcomp.codecs.cast import Cast
 from fedcomp.codecs.clusters import nearest
 from fedcomp.codecs.coders import Coder, Coding
 from fedcomp.codecs.lazy import LazySymbols, each
-from fedcomp.codecs.levels import is_float, is_hard
 from fedcomp.codecs.none import NoCompression
 from fedcomp.coding.reader import Reader, little_endian, varint
 from fedcomp.errors import BitstreamError
@@ -183,7 +182,7 @@ class Clustered(LazyCodec):
 
 def _may_cluster(spec: TensorSpec) -> bool:
     """Tell whether a tensor is one of weights, and of a type that may have few different values."""
-    return is_float(spec) and is_hard(spec) and spec.size > 1
+    return spec.is_float and spec.is_weight and spec.size > 1
 
 
 def _clusters(values: Array) -> Clusters | None:

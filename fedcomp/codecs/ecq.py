@@ -13,7 +13,7 @@ from fedcomp.codecs.assignment import Bound  # noqa: TC001  as that of Step
 from fedcomp.codecs.base import About, Mode
 from fedcomp.codecs.coders import Coding
 from fedcomp.codecs.grid import grid_for, step_of
-from fedcomp.codecs.levels import LevelCodec, Levels, is_float, is_hard
+from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import Step  # noqa: TC001  the settings are read from its annotation
 from fedcomp.tensors import full_digest
 
@@ -68,7 +68,7 @@ class Ecq(LevelCodec):
         """Return a hash of all floats, from which levels are predicted."""
         if not self._predicts:
             return b""
-        return full_digest({s.name: model[s.name] for s in manifest.specs if is_float(s)})
+        return full_digest({s.name: model[s.name] for s in manifest.specs if s.is_float})
 
     def levels(self, name: str, values: Array, context: Context) -> Levels:
         """Return the levels that lie there already, or the cheapest ones.
@@ -101,7 +101,7 @@ class Ecq(LevelCodec):
         held = (context.reference or {}).get(spec.name) if self._predicts else None
         if held is None:
             return None
-        most = 2**self.bits if is_hard(spec) else 2**29
+        most = 2**self.bits if spec.is_weight else 2**29
         return np.clip(np.rint(held / np.float64(step)), -most, most).astype(np.int32)
 
     @property
@@ -111,5 +111,5 @@ class Ecq(LevelCodec):
 
 def share_of(name: str, manifest: Manifest) -> float:
     """Return δ of a weight tensor among those of a manifest."""
-    sizes = {spec.name: spec.size for spec in manifest.specs if is_hard(spec)}
+    sizes = {spec.name: spec.size for spec in manifest.weights}
     return assignment.layer_share(sizes[name], max(sizes.values()))

@@ -13,7 +13,6 @@ from fedcomp.codecs.nnc import Nnc
 from fedcomp.codecs.sparsify import below_filter_gain, below_threshold, delta_for
 from fedcomp.codecs.steps import Step  # noqa: TC001  the settings are read from its annotation
 from fedcomp.codecs.topk import largest
-from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
     from fedcomp.codecs.base import Context, Mode, Symbols
@@ -64,8 +63,8 @@ class Fsfl(Nnc):
 
     def _sparse(self, tensors: Tensors, context: Context) -> Tensors:
         context.manifest.check(tensors)
-        kinds = {spec.name: spec.kind for spec in context.manifest.specs}
-        hard = {n: finite(n, v) for n, v in tensors.items() if kinds[n] is Kind.WEIGHT and v.size}
+        specs = context.manifest.by_name
+        hard = {n: finite(n, v) for n, v in tensors.items() if specs[n].is_weight and v.size}
         step = self.weight_step(context)
         delta = delta_for(hard, self.rate, step) if self.sparsity == "target" else self.delta
 

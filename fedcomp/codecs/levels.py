@@ -103,7 +103,7 @@ class LevelCodec(LazyCodec):
 
     def treats_hard(self, spec: TensorSpec) -> bool:
         """Tell whether `levels` quantises a float tensor; others go at the fine step."""
-        return is_hard(spec)
+        return spec.is_weight
 
     def weight_shape(self, spec: TensorSpec) -> tuple[int, ...]:
         """Return the shape of the levels of a weight tensor that is not all zero."""
@@ -117,7 +117,7 @@ class LevelCodec(LazyCodec):
     def quantised(self, name: str, values: Array, context: Context) -> Array | Levels:
         """Quantise one tensor as its kind asks."""
         spec = context.manifest.by_name[name]
-        if not is_float(spec):
+        if not spec.is_float:
             return exact(values, spec, self.mode)
         largest = float(np.abs(finite(name, values)).max(initial=0))
         if not largest:
@@ -132,8 +132,8 @@ class LevelCodec(LazyCodec):
         """Write the levels of the present tensors."""
         coding = self.coding(context)
         specs = [spec for spec in context.manifest.specs if spec.name in symbols]
-        whole = b"".join(little_endian(symbols[s.name]) for s in specs if not is_float(s))
-        floats = [spec for spec in specs if is_float(spec)]
+        whole = b"".join(little_endian(symbols[s.name]) for s in specs if not s.is_float)
+        floats = [spec for spec in specs if spec.is_float]
         for spec in floats:
             symbols[spec.name].check(spec.name)
         filled = np.array([symbols[s.name].step != 0 for s in floats], bool)
@@ -164,10 +164,10 @@ class LevelCodec(LazyCodec):
         reader = Reader(data)
         coding = self.coding(context)
         specs = [context.manifest.by_name[n] for n in read_presence(reader, context.manifest)]
-        floats = [spec for spec in specs if is_float(spec)]
+        floats = [spec for spec in specs if spec.is_float]
         present = _read_filled(reader, floats)
         steps = self.read_steps(reader, present, context)
-        whole = _read_exact(reader, [s for s in specs if not is_float(s)], self.mode)
+        whole = _read_exact(reader, [s for s in specs if not s.is_float], self.mode)
         levels: dict[str, Callable[[], NDArray[np.int32]]] = {}
         fine = [spec for spec in present if not self.treats_hard(spec)]
         if fine:
@@ -245,16 +245,6 @@ class LevelCodec(LazyCodec):
             msg = f"the steps {steps[:8].tolist()} are none that a sender would have given"
             raise BitstreamError(msg)
         return [float(step) for step in steps]
-
-
-def is_float(spec: TensorSpec) -> bool:
-    """Tell whether a tensor is quantised; integers are sent exactly."""
-    return np.dtype(spec.dtype).kind == "f"
-
-
-def is_hard(spec: TensorSpec) -> bool:
-    """Tell whether a float tensor is one of weights, which a codec treats hard."""
-    return spec.kind is Kind.WEIGHT
 
 
 def _fine(coding: Coding) -> Coding:

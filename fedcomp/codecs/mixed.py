@@ -51,7 +51,7 @@ class Part:
     def takes(self, spec: TensorSpec) -> bool:
         """Tell whether a tensor is one of this part."""
         if self.tensors in LAYERS:
-            return spec.kind is Kind.WEIGHT and len(spec.shape) in LAYERS[self.tensors]
+            return spec.is_weight and len(spec.shape) in LAYERS[self.tensors]
         if self.tensors in list(Kind):
             return spec.kind == self.tensors
         return re.search(self.tensors, spec.name) is not None

@@ -15,7 +15,6 @@ from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import Step, named, single, spanned
 from fedcomp.coding import quantise, quantise_rate
 from fedcomp.errors import CodecError
-from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,7 +113,7 @@ class Nnc(LevelCodec):
         context.manifest.check({**tensors, **importance})
 
         def quantised(name: str, values: Array) -> Array | Levels:
-            hard = context.manifest.by_name[name].kind is Kind.WEIGHT
+            hard = context.manifest.by_name[name].is_weight
             if hard and name in importance and finite(name, values).any():
                 with named(name):
                     return self._levels(values, context, importance[name])

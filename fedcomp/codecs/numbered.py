@@ -15,7 +15,7 @@ import numpy as np
 
 from fedcomp.codecs.arrays import read_presence, write_presence
 from fedcomp.codecs.lazy import LazySymbols
-from fedcomp.codecs.levels import LevelCodec, Levels, is_float, is_hard
+from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import named
 from fedcomp.coding.reader import Reader, little_endian, varint
 from fedcomp.errors import BitstreamError
@@ -66,7 +66,7 @@ class NumberedCodec(LevelCodec):
     def quantised(self, name: str, values: Array, context: Context) -> Any:
         """Quantise one tensor as its kind asks."""
         plain = super().quantised(name, values, context)
-        hard = is_hard(context.manifest.by_name[name]) and isinstance(plain, Levels)
+        hard = context.manifest.by_name[name].is_weight and isinstance(plain, Levels)
         if not hard or not values.any():
             return plain
         with named(name):
@@ -93,7 +93,7 @@ class NumberedCodec(LevelCodec):
         frame = super().lazy(reader.take(reader.varint()), context)
         specs = [context.manifest.by_name[n] for n in read_presence(reader, context.manifest)]
         for spec in specs:
-            if not (is_float(spec) and is_hard(spec) and spec.size) or spec.name in frame:
+            if not (spec.is_float and spec.is_weight and spec.size) or spec.name in frame:
                 msg = f"tensor {spec.name!r} is no weight, has no element, or is here twice"
                 raise BitstreamError(msg)
         numbers = {s.name: reader.array("float32", (self.numbers_of(s),)) for s in specs}
@@ -122,7 +122,7 @@ class NumberedCodec(LevelCodec):
 
     @staticmethod
     def _plain(symbol: Any, spec: TensorSpec) -> Any:
-        if is_hard(spec) and isinstance(symbol, Levels) and symbol.step:
+        if spec.is_weight and isinstance(symbol, Levels) and symbol.step:
             msg = f"tensor {spec.name!r} is a weight with a step and without floats of its own"
             raise BitstreamError(msg)
         return symbol

@@ -13,7 +13,7 @@ from fedcomp.codecs.arrays import finite
 from fedcomp.codecs.base import About
 from fedcomp.codecs.coders import Coder, Coding, check_alphabet
 from fedcomp.codecs.draws import drawn, positions
-from fedcomp.codecs.levels import LevelCodec, Levels, is_float, is_hard
+from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import named, spanned
 from fedcomp.codecs.stochastic import rounded
 from fedcomp.codecs.topk import kept_count, spanned_levels
@@ -131,7 +131,7 @@ class RandK(LevelCodec):
         out = super().reconstruct(symbols, context)
         for name, symbol in symbols.items():
             spec = context.manifest.by_name[name]
-            if isinstance(symbol, Levels) and is_hard(spec) and symbol.step:
+            if isinstance(symbol, Levels) and spec.is_weight and symbol.step:
                 flat = np.zeros(spec.size, out[name].dtype)
                 at = positions(spec.size, len(symbol.levels), context.generator(name))
                 flat[at] = out[name]
@@ -161,4 +161,4 @@ class DrawnCoding(Coding):
 
 def _sizes(context: Context) -> dict[str, int]:
     """Return how many weights each tensor of weights has, whether it is sent or not."""
-    return {s.name: s.size for s in context.manifest.specs if is_float(s) and is_hard(s)}
+    return {s.name: s.size for s in context.manifest.weights if s.is_float}

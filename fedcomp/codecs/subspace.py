@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le
 from fedcomp.codecs.base import About
 from fedcomp.codecs.buckets import Buckets, count, draw, paces
 from fedcomp.codecs.coders import Coder, Coding
-from fedcomp.codecs.levels import LevelCodec, Levels, is_float
+from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.sign import SignCoding
 from fedcomp.coding import quantise
 from fedcomp.coding.reader import varint
@@ -197,7 +197,7 @@ class JoinedSigns(Joined, SignCoding):
 
 
 def _is_inside(spec: TensorSpec) -> bool:
-    return is_float(spec) and spec.kind is not Kind.BUFFER
+    return spec.is_float and spec.kind is not Kind.BUFFER
 
 
 def _sizes(manifest: Manifest) -> dict[str, int]:

@@ -14,7 +14,6 @@ from fedcomp.codecs.coders import Coder, Coding, check_alphabet
 from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import spanned
 from fedcomp.coding import quantise
-from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
     from fedcomp.codecs.base import Context, Mode, Symbols
@@ -60,8 +59,8 @@ class TopK(LevelCodec):
     def quantise(self, tensors: Tensors, context: Context) -> Symbols:
         """Select among the weights given, then quantise."""
         context.manifest.check(tensors)
-        kinds = {spec.name: spec.kind for spec in context.manifest.specs}
-        hard = {n: finite(n, v) for n, v in tensors.items() if kinds[n] is Kind.WEIGHT and v.size}
+        specs = context.manifest.by_name
+        hard = {n: finite(n, v) for n, v in tensors.items() if specs[n].is_weight and v.size}
         if self.scope == "model" and hard:
             flat = np.concatenate([value.reshape(-1) for value in hard.values()])
             ends = np.cumsum([value.size for value in hard.values()])[:-1]

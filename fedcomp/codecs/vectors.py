@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedcomp.codecs.levels import is_float, is_hard
 from fedcomp.tensors import Manifest
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def is_masked(spec: TensorSpec) -> bool:
     """Tell whether a tensor is one of weights that may be zero."""
-    return is_float(spec) and is_hard(spec)
+    return spec.is_float and spec.is_weight
 
 
 def kept_values(tensors: Tensors, masks: Mapping[str, Mask]) -> Tensors:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedcomp.tensors import Kind, Manifest
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fedcomp.tensors import Array, TensorSpec
+    from fedcomp.tensors import Array, Manifest, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Rate:
 
     Examples
     --------
-    >>> from fedcomp.tensors import TensorSpec
+    >>> from fedcomp.tensors import Kind, Manifest, TensorSpec
     >>> manifest = Manifest((TensorSpec("w", (10, 10), "float32", Kind.WEIGHT),))
     >>> Rate.of(manifest, [(50, 4), (100, 6)])
     Rate(bits_per_weight=6.0, sparsity=0.95)
@@ -46,13 +44,13 @@ class Rate:
         if not packets:
             return None
         size, changed = (sum(column) / len(packets) for column in zip(*packets, strict=True))
-        weights = sum(spec.size for spec in manifest.specs if spec.kind is Kind.WEIGHT)
+        weights = sum(spec.size for spec in manifest.weights)
         return cls(8 * size / manifest.elements, 1 - changed / max(weights, 1))
 
 
 def moved(spec: TensorSpec, old: Array, new: Array) -> int:
     """Return how many elements of a weight tensor differ; of other tensors none counts."""
-    return int(np.count_nonzero(old != new)) if spec.kind is Kind.WEIGHT else 0
+    return int(np.count_nonzero(old != new)) if spec.is_weight else 0
 
 
 def all_moved(manifest: Manifest, old: Mapping[str, Array], new: Mapping[str, Array]) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedcomp.errors import ConfigError
 from fedcomp.models.base import manifest_of
-from fedcomp.tensors import Kind, Manifest, TensorSpec
+from fedcomp.tensors import Manifest, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ def selected(module: nn.Module, wanted: str) -> Manifest:
     chosen = _chooser(module, manifest, wanted)
     taken = {spec.name for spec in manifest.specs if spec.is_parameter and chosen(spec.name)}
     if not taken:
-        weights = (spec.name for spec in manifest.specs if spec.kind is Kind.WEIGHT)
+        weights = (spec.name for spec in manifest.weights)
         names = ", ".join(map(plain_name, weights))
         msg = (
             f"train.parameters={wanted}: matches no parameter; allowed are all, head, last_<n> and"
@@ -60,7 +60,7 @@ def head_of(module: nn.Module) -> set[str]:
 
     specs = manifest_of(module).specs
     names = _from_last(specs, 1)
-    weights = [spec for spec in specs if spec.kind is Kind.WEIGHT]
+    weights = [spec for spec in specs if spec.is_weight]
     parent = _parent(weights[-1].name) if weights else ""
     if parent and not isinstance(module.get_submodule(parent), nn.Sequential):
         rows = weights[-1].shape[0]
@@ -75,7 +75,7 @@ def head_of(module: nn.Module) -> set[str]:
 
 def last_layer(module: nn.Module) -> str:
     """Return the name of the last layer with weights."""
-    weights = [spec.name for spec in manifest_of(module).specs if spec.kind is Kind.WEIGHT]
+    weights = [spec.name for spec in manifest_of(module).weights]
     return _layer(weights[-1])
 
 
@@ -105,7 +105,7 @@ def _chooser(module: nn.Module, manifest: Manifest, wanted: str) -> Callable[[st
 def _from_last(specs: tuple[TensorSpec, ...], count: int) -> set[str]:
     """Return the tensors from the first of the last `count` layers with weights to the end."""
     layers = [_layer(spec.name) for spec in specs]
-    weighty = [_layer(spec.name) for spec in specs if spec.kind is Kind.WEIGHT]
+    weighty = [_layer(spec.name) for spec in specs if spec.is_weight]
     start = layers.index(weighty[-min(count, len(weighty))]) if weighty else 0
     return {spec.name for spec in specs[start:]}
 

@@ -14,10 +14,7 @@ from __future__ import annotations
 from itertools import permutations
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fedcomp.models.base import manifest_of
-from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,11 +37,7 @@ def prunable(module: nn.Module, input_shape: tuple[int, ...], manifest: Manifest
     >>> prunable(net, (1, 2, 2), manifest_of(net))
     ['0.weight', '3.weight']
     """
-    weights = [
-        spec.name
-        for spec in manifest.specs
-        if spec.kind is Kind.WEIGHT and np.dtype(spec.dtype).kind == "f"
-    ]
+    weights = [spec.name for spec in manifest.weights if spec.is_float]
     dense = _on_shortcuts(module, input_shape) if weights else set()
     return [name for name in weights if name not in dense]
 
@@ -57,14 +50,14 @@ def _on_shortcuts(module: nn.Module, input_shape: tuple[int, ...]) -> set[str]:
     """
     import torch
 
-    kinds = {spec.name: spec.kind for spec in manifest_of(module).specs}
+    weights = {spec.name for spec in manifest_of(module).weights}
     state = {name: buffer.clone() for name, buffer in module.named_buffers()}
     names: dict[int, set[str]] = {}
     for name, parameter in module.named_parameters():
         state[name] = parameter.detach().requires_grad_(parameter.is_floating_point())
         names[id(parameter)] = names[id(state[name])] = set()
     for name, parameter in module.named_parameters(remove_duplicate=False):
-        if kinds.get(name) is Kind.WEIGHT:
+        if name in weights:
             names[id(parameter)].add(name)
     modes = [(part, part.training) for part in module.modules()]
     first = next(value for value in module.parameters() if value.is_floating_point())

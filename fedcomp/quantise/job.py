@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.numpy import save_file
 
-from fedcomp.codecs.levels import is_hard
 from fedcomp.config import as_yaml
 from fedcomp.errors import ConfigError
 from fedcomp.quantise.report import figures
@@ -86,9 +85,7 @@ def run(
         text = json.dumps(found, indent=2) + "\n"
         (place / "quantise.json").write_text(text, encoding="utf-8")
         (place / "config.yaml").write_text(as_yaml(own), encoding="utf-8")
-        weights = {
-            spec.name: case.model[spec.name] for spec in filter(is_hard, case.manifest.specs)
-        }
+        weights = {spec.name: case.model[spec.name] for spec in case.manifest.weights}
         net = Net(case.module, case.task, case.loop, settings.relevance)
         draw(net, case.test, decoded, weights, place)
     return found

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
-from fedcomp.codecs.levels import is_hard
 from fedcomp.model_size import float_bytes
 from fedcomp.quantise.stream import tensor_bytes
 from fedcomp.report.units import megabytes, times
@@ -42,9 +41,9 @@ def figures(
             spec.size - int(np.count_nonzero(coded[spec.name].levels)),
             sizes[spec.name],
         )
-        for spec in filter(is_hard, manifest.specs)
+        for spec in manifest.weights
     ]
-    count = sum(spec.size for spec in filter(is_hard, manifest.specs))
+    count = sum(spec.size for spec in manifest.weights)
     whole = float_bytes(model)
     return {
         "parameters": manifest.elements,

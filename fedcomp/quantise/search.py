@@ -21,7 +21,6 @@ import torch
 from fedcomp import seeds
 from fedcomp.codecs.arrays import finite
 from fedcomp.codecs.grid import STEP_DENSITY
-from fedcomp.codecs.levels import is_hard
 from fedcomp.coding import quantise
 from fedcomp.coding.quantise_rate import weighted_rate_distortion
 from fedcomp.errors import CodecError
@@ -162,7 +161,7 @@ def relative_steps(case: Case, fisher: Mapping[str, Array]) -> dict[str, float]:
     """Return Δ of each weight tensor but those of zeros, at s = 1: rms(w) in the geometric mean."""
     found: dict[str, float] = {}
     sizes, logs = [], []
-    for spec in filter(is_hard, case.manifest.specs):
+    for spec in case.manifest.weights:
         values = finite(spec.name, case.model[spec.name]).astype(np.float64)
         size = math.sqrt(float(np.square(values).mean())) if values.size else 0.0
         if size:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedcomp.codecs.arrays import finite
 from fedcomp.codecs.grid import STEP_DENSITY
-from fedcomp.codecs.levels import FINE_STEP, is_float
+from fedcomp.codecs.levels import FINE_STEP
 from fedcomp.coding import quantise
 from fedcomp.coding.nnc_checks import checked_levels
 from fedcomp.coding.nnc_stream import read_model, write_model
@@ -53,7 +53,7 @@ def complete(weights: Mapping[str, Coded], model: Tensors, manifest: Manifest) -
     for spec in manifest.specs:
         if spec.name in weights:
             found[spec.name] = weights[spec.name]
-        elif is_float(spec):
+        elif spec.is_float:
             found[spec.name] = _fine(finite(spec.name, model[spec.name]))
         else:
             levels = checked_levels(model[spec.name].astype(np.int64), f"tensor {spec.name!r}")
@@ -77,7 +77,7 @@ def read(stream: bytes, manifest: Manifest) -> Tensors:
     model = read_model(stream, shapes={spec.name: spec.shape for spec in manifest.specs})
     return {
         spec.name: np.asarray(
-            model.tensors[spec.name].values() if is_float(spec) else model.tensors[spec.name].levels
+            model.tensors[spec.name].values() if spec.is_float else model.tensors[spec.name].levels
         ).astype(spec.dtype)
         for spec in manifest.specs
     }

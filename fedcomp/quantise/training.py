@@ -15,7 +15,6 @@ import torch
 from fedcomp import seeds
 from fedcomp.codecs.ecq import share_of
 from fedcomp.codecs.grid import grid_for
-from fedcomp.codecs.levels import is_hard
 from fedcomp.model_size import share_of_zeros
 from fedcomp.models.base import load_tensors, read_tensors
 from fedcomp.quantise.stream import Coded, complete, on_grid
@@ -60,7 +59,7 @@ def train_levels(
     place(case.module, case.loop)
     layers = layers_of(case.model, case.manifest, settings)
     for name, parameter in case.module.named_parameters(remove_duplicate=False):
-        if is_hard(case.manifest.by_name[name]) and name not in layers:
+        if case.manifest.by_name[name].is_weight and name not in layers:
             parameter.requires_grad_(False)  # zeros, and there is no level for anything else
     relevances = _relevances(case, settings) if settings.quantiser == "ecqx" else None
     relevant = Relevant(relevances.next, settings.intensity) if relevances else None
@@ -100,7 +99,7 @@ def layers_of(model: Tensors, manifest: Manifest, settings: QuantiseSettings) ->
     """Return grid and price of each weight tensor; one of zeros has no grid."""
     grids = {
         spec.name: grid_for(model[spec.name], settings.bits, settings.share)
-        for spec in filter(is_hard, manifest.specs)
+        for spec in manifest.weights
     }
     return {
         name: Layer(grid, settings.price * share_of(name, manifest), settings.bound)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fedcomp.codecs.levels import is_hard
 from fedcomp.report.observer import Observer
 from fedcomp.training.settings import RelevanceSettings
 
@@ -67,8 +66,8 @@ class RelevancePicture(Observer):
         if not settings.recipe.keeps_background or self._rounds < settings.rounds:
             return
         dataset, chosen = self._setup.dataset, getattr(settings.recipe, "relevance", None)
-        specs = filter(is_hard, self._setup.manifest.specs)
-        behind = {spec.name: self._exact()[spec.name] for spec in specs}
+        weights = self._setup.manifest.weights
+        behind = {spec.name: self._exact()[spec.name] for spec in weights}
         net = Net(self._setup.module, dataset.task, settings.train, chosen or RelevanceSettings())
         draw(net, dataset.test, model, behind, self._folder)
 

@@ -23,7 +23,7 @@ from fedcomp.report.columns import (
 )
 from fedcomp.report.observer import Observer
 from fedcomp.storage import Table, save_json, save_tensors
-from fedcomp.tensors import Kind, Manifest, TensorSpec, contiguous
+from fedcomp.tensors import Manifest, TensorSpec, contiguous
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -158,7 +158,7 @@ class RunFolder(Observer):
         tensors = {name: contiguous(value) for name, value in exported.items()}
         save_tensors(tensors, self._folder / "model.safetensors")
         manifest = self._manifest(tensors)
-        weights = [spec.name for spec in manifest.specs if spec.kind is Kind.WEIGHT]
+        weights = [spec.name for spec in manifest.weights]
         self._model = {**zeros(tensors, weights), **sizes(tensors, manifest)}
         self._saved = True
 

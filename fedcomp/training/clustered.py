@@ -15,7 +15,6 @@ from torch import nn
 
 from fedcomp.codecs.arrays import finite
 from fedcomp.codecs.clusters import centroids
-from fedcomp.tensors import Kind
 from fedcomp.training.straight_through import StraightThrough
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def clustered_weights(module: nn.Module, manifest: Manifest, which: WhichWeights
         `conv`: the kernels of convolutions but for depthwise ones, as in FedCompress; `all`:
         those of all layers; `auto`: `conv` where most weights are in such kernels.
     """
-    sizes = {spec.name: spec.size for spec in manifest.specs if spec.kind is Kind.WEIGHT}
+    sizes = {spec.name: spec.size for spec in manifest.weights}
     kernels = {
         f"{prefix}.weight" if prefix else "weight"
         for prefix, part in module.named_modules(remove_duplicate=False)

@@ -25,7 +25,6 @@ from fedcomp.models import MODELS
 from fedcomp.models.base import manifest_of
 from fedcomp.report.comparison.sparse_layers import csr_bytes, sparse_layers, with_twins
 from fedcomp.report.units import megabytes, times
-from fedcomp.tensors import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -80,9 +79,8 @@ def measure(module: nn.Module, shape: Sequence[int], batches: Sequence[int] = BA
     if not layers:
         msg = "no Linear or Conv2d layer takes fewer bytes as CSR than dense"
         raise DataError(msg)
-    specs = manifest_of(module).specs
     state = module.state_dict()
-    dense = sum(state[spec.name].nbytes for spec in specs if spec.kind is Kind.WEIGHT)
+    dense = sum(state[spec.name].nbytes for spec in manifest_of(module).weights)
     saved = sum(layer.weight.nbytes - csr_bytes(layer.weight) for layer in layers)
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
