@@ -9,7 +9,7 @@ import pickle
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ _CLIENTS, _MEGABYTES = 100, 300
 _FILES = (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch")
 
 
-class Unchecked(CIFAR10):
+class Unchecked(CIFAR10):  # type: ignore[misc]  # torchvision has no types
     """Torchvision's data set without its check of hashes."""
 
     def _check_integrity(self) -> bool:
@@ -87,7 +87,7 @@ def _theirs(folder: Path, samples: Samples) -> float:
         steps.append(transforms.ColorJitter(*[augment.jitter] * 3))
     steps += [transforms.ToTensor(), transforms.Normalize(preparation.mean, preparation.std)]
     dataset = Unchecked(str(folder), transform=transforms.Compose(steps))
-    loader = DataLoader(dataset, _BATCH, shuffle=True, num_workers=0)
+    loader: DataLoader[Any] = DataLoader(dataset, _BATCH, shuffle=True, num_workers=0)
 
     began = time.perf_counter()
     for _, _ in zip(range(_BATCHES), loader, strict=False):

@@ -46,7 +46,7 @@ def rows() -> Iterator[Row]:
     yield bounded(f"{name}: grids and ECQ", "s", _times(quantise), _SECONDS, f"{_CORES} cores")
     rng = np.random.default_rng(2)
     grids = {n: grid_for(v, _BITS) for n, v in weights.items()}
-    relevance = {n: rng.gamma(0.5, size=v.shape).astype(np.float32) for n, v in weights.items()}
+    relevance = {n: rng.gamma(np.full(v.shape, 0.5)).astype(np.float32) for n, v in weights.items()}
 
     def plain() -> None:
         for layer, values in weights.items():
@@ -75,7 +75,8 @@ def _brute_force(values: Array, priced: Costs) -> NDArray[np.int64]:
     prices = priced.prices.astype(np.float32)
     centres = priced.grid.values.astype(np.float32)
     table = [(values - c) ** 2 + price for c, price in zip(centres, prices, strict=True)]
-    return np.argmin(table, axis=0) + priced.grid.low
+    levels: NDArray[np.int64] = np.argmin(table, axis=0) + priced.grid.low
+    return levels
 
 
 def _times(work: Callable[[], object]) -> list[float]:

@@ -81,7 +81,8 @@ class BareLoop:
             order = torch.from_numpy(rng.permutation(len(targets)))
             for index in torch.split(order, size):
                 optimizer.zero_grad(set_to_none=True)
-                F.cross_entropy(self._module(inputs[index]), targets[index]).backward()
+                loss = F.cross_entropy(self._module(inputs[index]), targets[index])
+                torch.autograd.backward(loss)
                 optimizer.step()
         return _copy(self._module)
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 from fedcomp.cli import prepare
 from fedcomp.codecs.base import Context
@@ -127,18 +128,13 @@ def _virtual_run() -> _VirtualRun:
         ]
     )
     run = _VirtualRun()
-    original = app.ServerLink
-    app.ServerLink = run.link  # type: ignore[assignment,misc]
-    try:
-        with tempfile.TemporaryDirectory() as text:
-            folder = Path(text)
-            began = time.perf_counter()
-            with logging_to(folder / "run.log", verbose=False):
-                setup = prepare(config)
-                job = Job(config, "benchmark", str(folder / "run"))
-                job.settings.engine.run(job, setup, Hooks())
-            run.seconds = time.perf_counter() - began
-            run.read(folder / "run" / "packets.csv")
-    finally:
-        app.ServerLink = original  # type: ignore[misc]
+    with patch.object(app, "ServerLink", run.link), tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        began = time.perf_counter()
+        with logging_to(folder / "run.log", verbose=False):
+            setup = prepare(config)
+            job = Job(config, "benchmark", str(folder / "run"))
+            job.settings.engine.run(job, setup, Hooks())
+        run.seconds = time.perf_counter() - began
+        run.read(folder / "run" / "packets.csv")
     return run

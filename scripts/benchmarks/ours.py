@@ -9,7 +9,8 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import patch
 
 from fedcomp.cli import prepare
 from fedcomp.config import compose_config
@@ -19,6 +20,7 @@ from fedcomp.runtime import Hooks
 from fedcomp.settings import Job
 from scripts.benchmarks.children import finish
 from strategies import app
+from strategies.handshake import meet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,15 +73,14 @@ class FirstReply:
 def main() -> None:
     folder, overrides = Path(sys.argv[1]), sys.argv[2:]
     config = compose_config(overrides)
-    clock, grids = Clock(), []
-    meet = app.meet
+    clock = Clock()
+    grids: list[FirstReply] = []
 
     def watched_meet(grid: Grid, *others: Any) -> dict[int, str]:
         grids.append(FirstReply(grid))
-        return meet(grids[0], *others)
+        return meet(cast("Grid", grids[0]), *others)
 
-    app.meet = watched_meet
-    with logging_to(folder / "run.log", verbose=False):
+    with patch.object(app, "meet", watched_meet), logging_to(folder / "run.log", verbose=False):
         setup = prepare(config)
         job = Job(config, "benchmark", str(folder / "run"))
         job.settings.engine.run(job, setup, Hooks([clock]))

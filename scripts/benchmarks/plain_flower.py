@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -53,11 +53,12 @@ def train(message: Message, context: Context) -> Message:
     mine = torch.arange(len(labels))[own][::step]
     batch = mine[torch.randperm(len(mine))[:_BATCH]]
     net = model()
-    net.load_state_dict(message.content["arrays"].to_torch_state_dict())
-    config = message.content["config"]
-    optimizer = torch.optim.SGD(net.parameters(), lr=config["lr"], momentum=config["momentum"])
+    net.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+    config = message.content.config_records["config"]
+    lr, momentum = (cast("float", config[name]) for name in ("lr", "momentum"))
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=momentum)
     loss = F.cross_entropy(net(inputs[batch]), labels[batch])
-    loss.backward()
+    torch.autograd.backward(loss)
     optimizer.step()
     metrics = MetricRecord({"train_loss": loss.item(), "num-examples": len(mine)})
     arrays = ArrayRecord(net.state_dict())

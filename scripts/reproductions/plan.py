@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Plan(Sized):
     reference: str
     counted: Counted = "both"
     budget_bytes: int | None = None
-    cases: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"": ()})
+    cases: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=lambda: {"": ()})
     seeds: tuple[int, ...] = ()
 
     def jobs(self, size: Size = "") -> Iterator[Job]:

@@ -188,7 +188,7 @@ def _cell(group: Sequence[Results], key: str, text: Callable[[float], str], *, o
     return Cell(shown + some, (middle,))
 
 
-def _thinned(curve: Curve, reached: int | None) -> dict[str, list[float]]:
+def _thinned(curve: Curve, reached: int | None) -> dict[str, Sequence[float]]:
     """Return as much of a curve as a picture with a logarithmic axis of bytes shows."""
     last = len(curve.scores) - 1
     rounds = set(range(last + 1))
