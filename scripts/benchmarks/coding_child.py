@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scripts.benchmarks.children import finish
+from scripts.benchmarks.children import finish, fresh_peak, peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,15 +75,9 @@ def additional_memory(what: str, file: Path, rows: int) -> float:
     else:
         call(small, 2)
         given = np.load(file)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _status_bytes("VmRSS")
+    before = fresh_peak()
     call(given, rows)
-    return (_status_bytes("VmHWM") - before) / (4 * rows * WIDTH)
-
-
-def _status_bytes(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
+    return (peak_bytes() - before) / (4 * rows * WIDTH)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from fedcomp.config import compose_config
 from fedcomp.settings import parse
 from fedcomp.setup import Setup
 from fedcomp.training.batches import Batches
-from scripts.benchmarks.children import finish
+from scripts.benchmarks.children import finish, fresh_peak, peak_bytes
 
 _BATCH = 64
 
@@ -25,13 +25,12 @@ def main() -> None:
     words = ["dataset=cifar10", "dataset.verify=false", f"data_dir={place}"]
     warm = Setup(parse(compose_config(["dataset=digits", "clients=2"])))
     _epoch(warm, 0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _peak_bytes()
+    before = fresh_peak()
     setup = Setup(parse(compose_config([*words, f"clients={clients}"])))
     for client in range(int(clients)):
         _epoch(setup, client)
     store = setup.dataset.train.inputs.nbytes + setup.dataset.test.inputs.nbytes
-    finish(Path(folder), {"bytes": _peak_bytes() - before, "store": store})
+    finish(Path(folder), {"bytes": peak_bytes() - before, "store": store})
 
 
 def _epoch(setup: Setup, client: int) -> None:
@@ -42,11 +41,6 @@ def _epoch(setup: Setup, client: int) -> None:
         batches.training(index, rng)
     for _ in Batches(validation, torch.device("cpu"), channels_last=False).evaluation():
         pass
-
-
-def _peak_bytes() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from fedcomp.wire import keys, private
 from fedcomp.wire.fields import NO_EXCHANGE, Reply
 from fedcomp.wire.packet import Packet, read_chain
 from fedcomp.wire.records import blob_of, blob_record, downlink_fields, reply_record
-from scripts.benchmarks.children import finish
+from scripts.benchmarks.children import finish, fresh_peak, peak_bytes
 from scripts.benchmarks.link_models import Subject, resnet
 from strategies.build import build_strategy
 from strategies.compressed import Compressed
@@ -189,21 +189,15 @@ def main() -> None:
     warm = settings.uplink.encode(small.update(1), _context(small, settings))
     serve(small, [lambda: warm] * len(files), settings, Path(folder))
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _peak_bytes()
+    before = fresh_peak()
     packets = serve(resnet(), [path.read_bytes for path in files], settings, Path(folder))
-    result = {"bytes": _peak_bytes() - before, "packet_bytes": packets}
+    result = {"bytes": peak_bytes() - before, "packet_bytes": packets}
     finish(Path(folder), result)
 
 
 def _context(subject: Subject, settings: Settings) -> Any:
     session = Session(subject.manifest, "", 1, settings.uplink, settings.downlink)
     return session.context("uplink", 1, {})
-
-
-def _peak_bytes() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
 
 
 if __name__ == "__main__":
