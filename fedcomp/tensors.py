@@ -19,6 +19,9 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Tensors: TypeAlias = dict[str, Array]
 T = TypeVar("T")
 
+LARGEST_HALF = float(np.finfo(np.float16).max)
+"""What a float16 holds at most."""
+
 VERSION_BYTES = 6
 """How much of a model's hash names a version on the wire."""
 

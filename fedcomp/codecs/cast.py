@@ -9,7 +9,7 @@ import numpy as np
 
 from fedcomp.codecs.arrays import exact, exact_dtype, finite, lazy_arrays, pack_arrays
 from fedcomp.codecs.base import About, Context, LazyCodec, Mode, Symbols
-from fedcomp.tensors import Array, TensorSpec, difference_dtype
+from fedcomp.tensors import Array, TensorSpec, difference_dtype, narrowed
 
 if TYPE_CHECKING:
     from fedcomp.codecs.lazy import LazySymbols
@@ -80,7 +80,7 @@ class Cast(LazyCodec):
     def _round(self, name: str, value: Array) -> Array:
         single = finite(name, value).astype(np.float32)
         if self.dtype == "fp16":
-            return np.clip(single, -65504, 65504).astype(np.float16).view(np.uint16)
+            return narrowed(single, np.dtype(np.float16)).view(np.uint16)
         bits = single.view(np.uint32)
         even = (bits >> np.uint32(16)) & np.uint32(1)
         rounded = (bits + np.uint32(0x7FFF) + even) >> np.uint32(16)

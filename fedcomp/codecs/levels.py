@@ -26,7 +26,7 @@ from fedcomp.codecs.steps import Step, named, single
 from fedcomp.coding import quantise
 from fedcomp.coding.reader import Reader, little_endian, varint
 from fedcomp.errors import BitstreamError, CodecError
-from fedcomp.tensors import Kind, TensorSpec, difference_dtype
+from fedcomp.tensors import LARGEST_HALF, Kind, TensorSpec, difference_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -213,7 +213,7 @@ class LevelCodec(LazyCodec):
             else:
                 out[name] = np.asarray(symbol.levels * np.float64(symbol.step))
             if stored == np.float16:
-                out[name] = np.clip(out[name], -65504, 65504)
+                out[name] = np.clip(out[name], -LARGEST_HALF, LARGEST_HALF)
         return out
 
     def _known_step(self, spec: TensorSpec, context: Context) -> float:

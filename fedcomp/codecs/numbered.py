@@ -19,7 +19,7 @@ from fedcomp.codecs.levels import LevelCodec, Levels
 from fedcomp.codecs.steps import named
 from fedcomp.coding.reader import Reader, little_endian, varint
 from fedcomp.errors import BitstreamError
-from fedcomp.tensors import difference_dtype
+from fedcomp.tensors import LARGEST_HALF, difference_dtype
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,6 +136,7 @@ class NumberedCodec(LevelCodec):
                 continue
             stored = np.dtype(context.manifest.by_name[name].dtype)
             values = self.weights(name, symbol, context)
-            values = np.asarray(values, difference_dtype(stored))
-            out[name] = np.clip(values, -65504, 65504) if stored == np.float16 else values
+            out[name] = np.asarray(values, difference_dtype(stored))
+            if stored == np.float16:
+                out[name] = np.clip(out[name], -LARGEST_HALF, LARGEST_HALF)
         return out

@@ -14,6 +14,7 @@ from fedcomp.data.base import divide
 from fedcomp.data.class_folders import class_folders, files_of, load_parts
 from fedcomp.data.files import entries
 from fedcomp.data.image_files import ImageFileSettings
+from fedcomp.data.preparation import IMAGENET
 from fedcomp.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,9 +27,8 @@ METADATA = "metadata.csv"
 
 _PARTS = {"train", "test", "val", "valid", "validation"}
 
-# of ImageNet, as torchvision's models take them; for gray images their means over the colours
-_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _GRAY = (0.449,), (0.226,)
+"""The means of `IMAGENET` over its colours."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Folder(ImageFileSettings):
         metadata = root / METADATA
         if metadata.exists():
             parts = _with_columns(parts, root, metadata)
-        statistics = _GRAY if self.gray else _RGB
+        statistics = _GRAY if self.gray else IMAGENET
         return load_parts(self, data_dir, root, parts, classes, statistics)
 
     def _find(self, root: Path) -> tuple[Parts, list[str]]:

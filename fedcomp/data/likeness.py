@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from fedcomp.data.image_files import SUFFIXES, Fit, Frame, read_image
+from fedcomp.data.preparation import LUMA
 from fedcomp.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fedcomp.tensors import Array
-
-_LUMA = (0.299, 0.587, 0.114)
-"""Of red, green and blue (ITU-R BT.601), as PIL has it."""
 
 _AT_A_TIME = 1 << 24
 """Values that are converted at once, give or take an image."""
@@ -56,7 +54,7 @@ def _coloured(images: Array, channels: int) -> Array:
         return images
     if channels > 1:
         return np.repeat(images, channels, axis=1)
-    luma = np.array(_LUMA, np.float32)
+    luma = np.array(LUMA, np.float32)
     return np.asarray(np.tensordot(images, luma, (1, 0))[:, None])
 
 

@@ -9,6 +9,15 @@ from annotated_types import Ge, Le
 
 Numbers = tuple[float, ...]
 
+IGNORED = 255
+"""The class of a pixel that belongs to none, or that lies outside the image."""
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Means and deviations of ImageNet's colours, as torchvision's models take them."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""What red, green and blue count in gray (ITU-R BT.601), as PIL has it."""
+
 
 @dataclass(frozen=True)
 class Augment:

@@ -19,11 +19,10 @@ from fedcomp.data.image_files import (
     read_image,
     read_mask,
 )
-from fedcomp.data.preparation import Augment
+from fedcomp.data.preparation import IGNORED, IMAGENET, Augment
 from fedcomp.data.store import fingerprint, stored
 from fedcomp.data.voc_files import (
     CLASSES,
-    STATISTICS,
     Lists,
     Split,
     VocFolder,
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from fedcomp.tensors import Array
 
 _AUGMENT = Augment(crop=16, flip=True)
-
-IGNORED = 255
-"""What a mask holds around objects: pixels that belong to no class."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ class VocSettings(ImageFileSettings):
 
     def load(self, data_dir: Path) -> Dataset:
         """Return the data set; it is decoded where that was not done before."""
-        preparation = self.preparation(*STATISTICS)
+        preparation = self.preparation(*IMAGENET)
         folder = VocFolder(data_dir, self.year, self.lists)
         parts = folder.parts(self.train_split, self.test_split, download=self.download)
         names = [name for part in parts.values() for name in part]

@@ -32,9 +32,6 @@ CLASSES = (
     "tvmonitor",
 )  # fmt: skip
 
-# of ImageNet, as torchvision's models take them
-STATISTICS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 PRESENT, ABSENT, UNCOUNTED = 1, 0, -1
 
 

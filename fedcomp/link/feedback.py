@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedcomp.tensors import narrowed
+
 if TYPE_CHECKING:
     from fedcomp.link.settings import LinkSettings
     from fedcomp.tensors import Manifest, Tensors
@@ -57,7 +59,7 @@ def stored(residual: Tensors, settings: LinkSettings) -> Tensors:
     for name, value in residual.items():
         kept = value if scale == 1.0 else np.asarray(value * scale, value.dtype)
         if settings.feedback_dtype == "float16":
-            kept = np.clip(kept, -65504, 65504).astype(np.float16)
+            kept = narrowed(kept, np.dtype(np.float16))
         out[name] = kept
     return out
 

@@ -21,6 +21,7 @@ import torch
 from fedcomp import seeds
 from fedcomp.codecs.arrays import finite
 from fedcomp.codecs.grid import STEP_DENSITY
+from fedcomp.codecs.nnc import IMPORTANCE
 from fedcomp.coding import quantise
 from fedcomp.coding.quantise_rate import weighted_rate_distortion
 from fedcomp.errors import CodecError
@@ -46,7 +47,6 @@ RATE_WEIGHTS = (0.0, 0.02, 0.05, 0.1)
 """λ, in Δ² a bit; 0 is the nearest level."""
 
 FISHER_BATCHES = 32
-_IMPORTANCE = (1 / 64, 64.0)
 _MEANS = (2.0**-20, 2.0**20)
 _LARGEST_QP = (32 << STEP_DENSITY) - 1
 
@@ -180,7 +180,7 @@ def quantised(values: Array, step: float, fisher: Array | None, point: Point) ->
     own = quantise.step_from_qp(qp, STEP_DENSITY)
     width: Array | float = 2 * own
     if fisher is not None and (mean := float(fisher.mean())) > 0:
-        width = 2 * own / np.sqrt(np.clip(fisher / mean, *_IMPORTANCE))
+        width = 2 * own / np.sqrt(np.clip(fisher / mean, *IMPORTANCE))
     return Coded(weighted_rate_distortion(values, own, width, point.weight), qp)
 
 

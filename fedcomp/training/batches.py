@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from fedcomp.data.preparation import IGNORED, LUMA
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,12 +20,8 @@ if TYPE_CHECKING:
     from fedcomp.data.preparation import Augment
     from fedcomp.tensors import Array
 
-IGNORED = 255
-"""The class of a pixel that belongs to none, or that lies outside the image."""
-
 _LARGEST_EVALUATION = 1024
 _EVALUATION_VALUES = 1 << 18  # what small nets make of it still fits a processor's caches
-_GRAY = (0.299, 0.587, 0.114)
 
 
 class Batches:
@@ -150,7 +148,7 @@ def _gray(images: Tensor) -> Tensor:
     """Return the luma of ITU-R BT.601."""
     if images.shape[1] != 3:
         return images.mean(dim=1, keepdim=True)
-    weights = torch.tensor(_GRAY, device=images.device).reshape(-1, 1, 1)
+    weights = torch.tensor(LUMA, device=images.device).reshape(-1, 1, 1)
     return (images * weights).sum(dim=1, keepdim=True)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedcomp.training.batches import IGNORED
+from fedcomp.data.preparation import IGNORED
 from fedcomp.training.relevance_graph import ACTIVATIONS, NORMS, executed
 from fedcomp.training.relevance_rules import (
     EPSILON,

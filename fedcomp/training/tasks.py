@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch.nn import functional as F
 
+from fedcomp.data.preparation import IGNORED
 from fedcomp.training import average_precision
-from fedcomp.training.batches import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torchvision.transforms import functional as TF
 
 from fedcomp.data.base import Samples
-from fedcomp.data.preparation import Augment, Preparation
-from fedcomp.training.batches import IGNORED, Batches, cutout, jitter, move
+from fedcomp.data.preparation import IGNORED, Augment, Preparation
+from fedcomp.training.batches import Batches, cutout, jitter, move
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)

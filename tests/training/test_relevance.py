@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from fedcomp.data.preparation import IGNORED
 from fedcomp.tensors import Array
-from fedcomp.training.batches import IGNORED
 from fedcomp.training.relevance import Averaged, Relevance, start
 from fedcomp.training.relevance_rules import merged, operation
 from fedcomp.training.settings import RelevanceSettings
