@@ -35,19 +35,19 @@ def writing() -> Iterator[None]:
 
 def save_tensors(tensors: Tensors, path: Path) -> None:
     """Write a file of tensors that is either whole or not there."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         save_file(tensors, temporary)
 
 
 def save_text(text: str, path: Path) -> None:
     """Write a text; until it is whole the old one stays."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def save_bytes(data: bytes, path: Path) -> None:
     """Write a file; until it is whole the old one stays."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -57,9 +57,9 @@ def save_json(value: object, path: Path) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Lend a name for a file that then takes the place of another."""
-    temporary = path.with_name(f"{path.name}.tmp")
+def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Lend a name, by default the path and `.tmp`, for a file that then takes its place."""
+    temporary = temporary or path.with_name(f"{path.name}.tmp")
     with removed_unless_whole(temporary):
         yield temporary
         temporary.replace(path)

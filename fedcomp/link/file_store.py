@@ -26,7 +26,7 @@ from fedcomp.link.part_files import (
     write_part,
 )
 from fedcomp.link.state import ClientState, Pending, Previous
-from fedcomp.storage import removed_unless_whole
+from fedcomp.storage import replacing
 from fedcomp.tensors import version_of
 
 if TYPE_CHECKING:
@@ -131,10 +131,8 @@ class FileStateStore:
                 "symbols": write_bytes(folder, state.previous.payload),
             },
         }
-        temporary = folder / f"{uuid.uuid4().hex}.tmp"
-        with removed_unless_whole(temporary):
+        with replacing(folder / "state.json", folder / f"{uuid.uuid4().hex}.tmp") as temporary:
             temporary.write_text(json.dumps(index), encoding="utf-8")
-        temporary.replace(folder / "state.json")
         self._sweep(folder, index)
 
     def snapshot(self, folder: Path) -> None:

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from fedcomp.link.state import Part
-from fedcomp.storage import removed_unless_whole
+from fedcomp.storage import removed_unless_whole, replacing
 from fedcomp.tensors import contiguous
 
 if TYPE_CHECKING:
@@ -36,10 +36,8 @@ def write_bytes(folder: Path, data: bytes) -> str | None:
         return None
     path = folder / _name(data)
     if not path.exists():
-        temporary = folder / f"{uuid.uuid4().hex}.tmp"
-        with removed_unless_whole(temporary):
+        with replacing(path, folder / f"{uuid.uuid4().hex}.tmp") as temporary:
             temporary.write_bytes(data)
-        temporary.replace(path)
     return path.name
 
 
