@@ -25,7 +25,7 @@ class Stc(LevelCodec):
     """±μ for the ⌈p·N⌉ largest weights of each tensor, μ being their mean magnitude.
 
     Sattler, Wiedemann, Müller, Samek, "Robust and Communication-Efficient Federated Learning from
-    Non-IID Data", IEEE TNNLS 2019, arXiv:1903.02891.  Made for feedback in both directions.  The
+    Non-IID Data", IEEE TNNLS 2020, arXiv:1903.02891.  Made for feedback in both directions.  The
     paper makes biases and norms ternary, too; here they go at `fine_step`, as with every codec.
 
     Parameters
@@ -39,7 +39,7 @@ class Stc(LevelCodec):
     name: ClassVar[str] = "stc"
     modes: ClassVar[tuple[Mode, ...]] = ("delta",)
     about: ClassVar[About] = About(
-        paper="Sattler et al., IEEE TNNLS 2019, arXiv:1903.02891",
+        paper="Sattler et al., IEEE TNNLS 2020, arXiv:1903.02891",
         formula="μ·sgn(w) for the ⌈p·n⌉ weights of largest |w|, μ their mean; else 0",
         bias="biased",
         cost="O(n)",

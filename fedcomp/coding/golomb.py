@@ -1,4 +1,4 @@
-"""Golomb code of sparse levels (STC: Sattler et al., TNNLS 2019, arXiv:1903.02891; Golomb 1966).
+"""Golomb code of sparse levels (STC: Sattler et al., TNNLS 2020, arXiv:1903.02891; Golomb 1966).
 
 The runs of zeros before the non-zeros are coded as Rice codes: run ⟫ b zeros, a one, b low bits.
 Then comes the sign, and where some |v| > 1 the exponential Golomb code of order k of |v| − 1

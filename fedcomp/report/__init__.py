@@ -1,1 +1,1 @@
-"""What a person sees of a run: the run folder, the progress view, tables."""
+"""What a person sees of runs: folders, the progress view, tables, pictures, pages, trackers."""
