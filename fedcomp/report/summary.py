@@ -146,7 +146,7 @@ def closing(folder: Path) -> Table:
 
 
 def _zeros(summary: dict[str, Any]) -> str:
-    """Return how sparse the model is, nothing if hardly, or if the summary is an older one's."""
+    """Return how sparse the model is, nothing if hardly, or if the run has not ended."""
     share = summary.get("model_sparsity", 0)
     if share <= _HARDLY:
         return ""
