@@ -132,7 +132,8 @@ def stop(children: Iterable[Child]) -> None:
 def environment(parallel: int) -> dict[str, str]:
     """Return that of a job: with others beside it, it gets its share of the cores and no more.
 
-    What the user has set stays.  How many threads a client computes with is a setting of the run,
+    `FEDCOMP_CORES`, where the user has set it, is what there is to share; numbers of threads stay
+    as the user has set them.  How many threads a client computes with is a setting of the run,
     so that its result is the same with any share.
     """
     if parallel == 1:
