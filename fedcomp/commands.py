@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from threading import enumerate as threads
 from threading import main_thread
 from typing import TYPE_CHECKING, NoReturn
@@ -58,14 +59,16 @@ def code_of(
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("interrupted")
+        with suppress(OSError):
+            print("interrupted")
         return EXIT_INTERRUPTED
 
 
 def leave(code: int) -> NoReturn:
     """Exit, at once after an interruption or where Flower left threads that wait for hours."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     others = (thread for thread in threads() if thread is not main_thread())
     if code == EXIT_INTERRUPTED or not all(thread.daemon for thread in others):
         os._exit(code)

@@ -48,8 +48,8 @@ def read(run_config: Mapping[str, object], run_number: int) -> Job:
     if not text:
         return compose(str(run_config.get(keys.OVERRIDES, "")), run_number)
     found = json.loads(text)
-    if _is_remote(found) and found["version"] != __version__:
-        wanted = f"fedcomp {found['version']}"
+    if _is_remote(found) and found.get("version") != __version__:
+        wanted = f"fedcomp {found.get('version')}"
         msg = (
             f"fedcomp {__version__} is installed here and the job needs {wanted}: all machines of a"
             f" deployment run the same version; install {wanted} here from its checkout"

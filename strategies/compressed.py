@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from flwr.app import ConfigRecord, MetricRecord
+from flwr.serverapp.strategy import FedAvgM
 
 from fedcomp import seeds
 from fedcomp.errors import FedcompError, RoundError, RunInterrupted, StorageError
@@ -220,6 +221,8 @@ class Compressed:
         with self._calling("aggregate_train", number):
             aggregate, found = self._strategy.aggregate_train(number, replies)
             tensors = None if aggregate is None else from_record(aggregate)
+            if isinstance(self._strategy, FedAvgM):
+                self._strategy.current_arrays = None  # the next round's are what is published
             scalars = _scalars(found)
         who = self._who(number)
         if tensors is None:

@@ -53,13 +53,13 @@ def _method_lines(file: Path) -> list[str]:
     return [line for line in lines if line.startswith("  - override /method: ")]
 
 
-@pytest.mark.parametrize("method", ["feddip", "fsfl", "stc"])
+@pytest.mark.parametrize("method", ["fedcomp", "feddip", "fsfl", "stc"])
 def test_the_command_line_chooses_the_method_of_a_common_field(method: str) -> None:
     alone = compose_config([f"method={method}"])
     fields = {"comparison_digits": [0.9, 0.95], "headline": [0.4]}
     for field, targets in fields.items():
         for words in ([], ["seed=1"]):
             found = compose_config([f"method={method}", *words, f"experiment={field}"])
-            for key in ("method", "recipe", "server_step", "uplink", "downlink"):
+            for key in ("method", "recipe", "server_step", "strategy", "uplink", "downlink"):
                 assert found[key] == alone[key]
             assert found["targets"] == targets

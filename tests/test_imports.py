@@ -73,7 +73,13 @@ def test_direction(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "heavy"),
-    [("fedcomp.config", ("torch", "flwr", "ray", "sklearn")), ("fedcomp.coding", ("torch",))],
+    [
+        ("fedcomp.config", ("torch", "flwr", "ray", "sklearn")),
+        ("fedcomp.coding", ("torch",)),
+        ("fedcomp.commands", ("torch", "flwr", "numpy", "hydra", "rich")),
+        ("fedcomp.dotted", ("torch", "flwr", "numpy", "hydra", "rich")),
+        ("fedcomp.report.units", ("torch", "flwr", "numpy", "hydra", "rich")),
+    ],
 )
 def test_light_modules_load_nothing_heavy(module: str, heavy: tuple[str, ...]) -> None:
     code = f"import sys, {module}; print([n for n in {heavy!r} if n in sys.modules])"

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedcomp.codecs.arrays import exact, exact_dtype, finite, lazy_arrays, pack_arrays
 from fedcomp.codecs.base import About, Context, LazyCodec, Mode, Symbols
-from fedcomp.tensors import Array, TensorSpec, difference_dtype, narrowed
+from fedcomp.tensors import LARGEST_HALF, Array, TensorSpec, difference_dtype
 
 if TYPE_CHECKING:
     from fedcomp.codecs.lazy import LazySymbols
@@ -78,9 +78,10 @@ class Cast(LazyCodec):
         return np.dtype(np.uint16) if spec.is_float else exact_dtype(spec, self.mode)
 
     def _round(self, name: str, value: Array) -> Array:
-        single = finite(name, value).astype(np.float32)
+        with np.errstate(over="ignore"):  # infinities are clipped like all that is too large
+            single = finite(name, value).astype(np.float32)
         if self.dtype == "fp16":
-            return narrowed(single, np.dtype(np.float16)).view(np.uint16)
+            return np.clip(single, -LARGEST_HALF, LARGEST_HALF).astype(np.float16).view(np.uint16)
         bits = single.view(np.uint32)
         even = (bits >> np.uint32(16)) & np.uint32(1)
         rounded = (bits + np.uint32(0x7FFF) + even) >> np.uint32(16)

@@ -27,8 +27,9 @@ class Schedule:
         (1 + cos πx) / 2.  `cubic`: end + (start − end)·(1 − x)³.  `doubling`: twice the value, or
         half of it where end < start, after each `every` rounds, up to `end`; every=null: at such
         rounds that all values last equally long.  `late_doubling`: the same, but that each value
-        but the last one lasts half of the rounds that are left.  `adaptive`: the same after each
-        `every` rounds in which the training loss did not fall below its least.
+        but the last one lasts half of the rounds that are left, or leaves one for each other.
+        `adaptive`: the same after each `every` rounds in which the training loss did not fall
+        below its least.
     rounds
         T; null: all rounds of the run.
 
@@ -116,9 +117,14 @@ class Schedule:
             return rounds // self.every
         assert self.rounds is not None  # noqa: S101  see `Codec.over`
         if self.shape == "late_doubling":
-            left = max(self.rounds - rounds, 1)
-            return (self.rounds // left).bit_length() - 1
+            return sum(rounds >= self.rounds - self._left(k) for k in range(self.doublings))
         return rounds * (self.doublings + 1) // self.rounds
+
+    def _left(self, doublings: int) -> int:
+        """Return how many rounds `late_doubling` leaves for what comes after a value."""
+        assert self.rounds is not None  # noqa: S101
+        others = self.doublings - doublings
+        return min(max(self.rounds >> (doublings + 1), others), self.rounds - 1)
 
     def after(self, doublings: int) -> float:
         """Return the value after so many doublings or halvings."""

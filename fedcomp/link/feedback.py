@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedcomp.tensors import narrowed
+from fedcomp.tensors import LARGEST_HALF
 
 if TYPE_CHECKING:
     from fedcomp.link.settings import LinkSettings
@@ -59,7 +59,7 @@ def stored(residual: Tensors, settings: LinkSettings) -> Tensors:
     for name, value in residual.items():
         kept = value if scale == 1.0 else np.asarray(value * scale, value.dtype)
         if settings.feedback_dtype == "float16":
-            kept = narrowed(kept, np.dtype(np.float16))
+            kept = np.clip(kept, -LARGEST_HALF, LARGEST_HALF).astype(np.float16)
         out[name] = kept
     return out
 

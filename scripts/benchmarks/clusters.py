@@ -15,7 +15,6 @@ from fedcomp.codecs.clusters import centroids, nearest
 from fedcomp.codecs.kmeans import KMeans
 from fedcomp.models.resnet_stem import ResNet18Cifar
 from fedcomp.runtime import limit_threads
-from fedcomp.tensors import Kind
 from scripts.benchmarks.link_models import Subject
 from scripts.benchmarks.rows import Row, bounded
 
@@ -47,7 +46,7 @@ def rows() -> Iterator[Row]:
 def weights_of(subject: Subject) -> Tensors:
     """Return the first weights of all layers, with noise of heavier tails than they have."""
     rng = np.random.default_rng(1)
-    specs = [spec for spec in subject.manifest.specs if spec.kind is Kind.WEIGHT]
+    specs = subject.manifest.weights
     found = {}
     for spec in specs:
         first = subject.initial[spec.name]

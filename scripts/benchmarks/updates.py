@@ -12,7 +12,7 @@ from fedcomp.codecs.topk import largest
 from fedcomp.config import compose_config
 from fedcomp.settings import parse
 from fedcomp.setup import Setup
-from fedcomp.tensors import Kind, subtract
+from fedcomp.tensors import subtract
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,10 +42,9 @@ def updates(models: tuple[str, ...], qp: int) -> Iterator[ModelUpdate]:
     for model in models:
         update = _recorded(model, qp)
         yield update
-    kinds = {spec.name: spec.kind for spec in update.manifest.specs}
     sparse = {
         name: largest(value.reshape(-1), 1 - Fsfl().rate).reshape(value.shape)
-        if kinds[name] is Kind.WEIGHT
+        if update.manifest.by_name[name].is_weight
         else value
         for name, value in update.change.items()
     }

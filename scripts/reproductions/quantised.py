@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedcomp.report.comparison.results import Cell, Column
 from fedcomp.report.units import NOTHING, duration, megabytes
-from scripts.reproductions.results import times
+from scripts.reproductions.results import times_fewer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,7 +74,7 @@ def columns(results: Results) -> list[Column]:
         Column("method", ("run",), tuple(Cell(entry["run"], (entry["run"],)) for entry in runs)),
         column(results["metric"], "final", "{:.4f}".format),
         column("size", "bytes", megabytes),
-        column("ratio", "ratio", times),
+        column("ratio", "ratio", times_fewer),
         column("zeros", "zeros", "{:.1%}".format),
         column("bits/weight", "bits_per_weight", "{:.2f}".format),
         column("time", "seconds", duration),

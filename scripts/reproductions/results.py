@@ -148,10 +148,10 @@ def columns(results: Results) -> list[Column]:
         column("rounds", "rounds", "{:.0f}".format),
         column(results["metric"], "final", "{:.4f}".format, off=True),
         column(sent, "sent_bytes", megabytes),
-        column("ratio", "ratio", times),
+        column("ratio", "ratio", times_fewer),
         column("to target", "bytes_to_target", megabytes),
-        column("fewer bytes", "times_fewer_bytes", times, off=True),
-        column("in messages", "times_fewer_message_bytes", times),
+        column("fewer bytes", "times_fewer_bytes", times_fewer, off=True),
+        column("in messages", "times_fewer_message_bytes", times_fewer),
         column("rounds to it", "rounds_to_target", "{:.3g}".format),
     ]
     if any(entry.get("network_seconds_to_target") for entry in results["runs"]):
@@ -164,7 +164,7 @@ def columns(results: Results) -> list[Column]:
     return [*first, *last]
 
 
-def times(value: float) -> str:
+def times_fewer(value: float) -> str:
     """Return a ratio to one digit: that of a field, not of a run."""
     return f"{value:.1f} ×" if value < 100 else f"{value:.0f} ×"
 

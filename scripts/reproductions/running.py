@@ -89,7 +89,7 @@ def _run(job: Job, given: Sequence[str], place: Path, at_a_time: int) -> bool:
 
 
 def measured(jobs: Mapping[Job, Sequence[str]], place: Path) -> dict[str, Any]:
-    """Return on what all runs were measured, and the last date.
+    """Return on what all runs were measured, and the first and the last date.
 
     `DataError` names the runs that are not there as they were planned, or says that they were
     measured on several machines or with several versions.
@@ -113,7 +113,8 @@ def measured(jobs: Mapping[Job, Sequence[str]], place: Path) -> dict[str, Any]:
             msg = f"runs differ in {key}: {several}"
             raise DataError(msg)
     first = next(iter(notes.values()))
-    date = max(note["date"] for note in notes.values())
+    dates = sorted({note["date"] for note in notes.values()})
+    date = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     return {"date": date, "machine": first["machine"], "versions": first["versions"]}
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -197,8 +197,10 @@ def test_cast_error_is_half_a_unit_in_the_last_place(dtype: str, bits: int) -> N
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_cast_clips_instead_of_overflowing(dtype: str) -> None:
-    values = np.array([3.4028e38, -3.4028e38, 65520.0], np.float32)
+@pytest.mark.parametrize("stored", [np.float32, np.float64])
+def test_cast_clips_instead_of_overflowing(dtype: str, stored: type[np.floating[Any]]) -> None:
+    most = np.finfo(stored).max
+    values = np.array([most, -most, 65520.0], stored)
     codec = Cast(mode="absolute", dtype=dtype)
     context = context_for({"x": values})
     assert np.isfinite(codec.decode(codec.encode({"x": values}, context), context)["x"]).all()

@@ -58,9 +58,15 @@ def test_late_stages_leave_half_of_the_rounds(start: float, end: float, rounds: 
     values = [schedule.at_round(t) for t in range(1, rounds + 1)]
     assert values == sorted(values, reverse=end < start)
     assert values[0] == start
-    for k in range(schedule.doublings):
+    assert schedule.at_round(rounds + 1) == schedule.at_round(9 * rounds) == end
+    last = schedule.doublings
+    for k in range(last):
         left = rounds - sum(values.count(schedule.after(j)) for j in range(k + 1))
-        assert left == rounds // 2 ** (k + 1)
+        halved = rounds // 2 ** (k + 1)
+        assert left == (halved if halved >= last - k else min(last - k, rounds - 1))
+    if rounds > last:
+        assert values[-1] == end
+        assert len(set(values)) == last + 1
 
 
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))

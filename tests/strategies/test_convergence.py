@@ -100,7 +100,7 @@ def test_every_strategy_reaches_the_optimum(strategy: str, tmp_path: Path) -> No
     assert end < 0.05 * start
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedadam"])
+@pytest.mark.parametrize("strategy", ["fedavg", "fedadam", "server_sgd"])
 def test_partial_participation_reaches_it_too(strategy: str, tmp_path: Path) -> None:
     words = [f"strategy={strategy}", "fraction=0.4", *OPTIONS.get(strategy, [])]
     start, end = distances(tmp_path, *words, rounds=250)

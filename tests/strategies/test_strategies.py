@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import strategy
+from flwr.serverapp.strategy import FedAvgM
 
 from fedcomp.config import group_choices
 from fedcomp.errors import BitstreamError, RoundError
@@ -53,6 +56,33 @@ def test_every_strategy_works_and_learns(strategy: str, method: str, tmp_path: P
     assert losses[-1] < 0.8 * losses[0]
     assert all(value.dtype == np.float32 for value in watch.model.values())
     assert [result.clients for result in watch.results] == [0] + 6 * [7]
+
+
+def test_fedavgm_goes_on_from_what_a_server_step_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[Tensors] = []
+    starts: list[Tensors] = []
+
+    class Seen(FedAvgM):
+        def configure_train(
+            self, server_round: int, arrays: ArrayRecord, *given: Any
+        ) -> Iterable[Message]:
+            published.append(from_record(arrays))
+            return super().configure_train(server_round, arrays, *given)
+
+        def aggregate_train(self, *given: Any) -> Any:
+            assert self.current_arrays is not None
+            starts.append(from_record(self.current_arrays))
+            return super().aggregate_train(*given)
+
+    monkeypatch.setattr(strategy, "FedAvgM", Seen)
+    pruned = ("method=feddip", "server_step.interval=1", "strategy=server_sgd", "rounds=4")
+    run_inline(tmp_path, *pruned, "clients=2", "train.steps=2")
+    assert all((weights == 0).any() for n, weights in published[-1].items() if weights.ndim > 1)
+    assert len(starts) == 4
+    for before, start in zip(published, starts, strict=True):
+        assert equal(before, start)
 
 
 def test_sampling_follows_the_seed_and_leaves_pythons_generator_alone(tmp_path: Path) -> None:
