@@ -34,10 +34,10 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_figures_are_of_the_day_of_the_last_run(place: Path) -> None:
+def test_figures_are_of_the_days_of_the_runs(place: Path) -> None:
     assert running.measured(GIVEN, place) == ABOUT
     note(place, TWO, date="2001-03-01")
-    assert running.measured(GIVEN, place) == {**ABOUT, "date": "2001-03-01"}
+    assert running.measured(GIVEN, place) == {**ABOUT, "date": "2001-02-03 to 2001-03-01"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from importlib import import_module
@@ -63,11 +64,13 @@ def test_the_readmes_are_up_to_date() -> None:
 @pytest.mark.parametrize("title", sorted(tables.stored()))
 def test_stored_figures_are_those_of_all_planned_runs(title: str) -> None:
     name = title.removesuffix("_full")
-    plan = import_module(f"scripts.reproductions.{name}").PLAN
+    module = import_module(f"scripts.reproductions.{name}")
+    plan, results = module.PLAN, tables.stored()[title]
+    assert results["about"].startswith(" ".join((inspect.getdoc(module) or "").split()))
     jobs = plan.jobs("full" if title != name else "")
     seed = 1 if isinstance(plan, Plan) else None
     planned = {(job.run, job.case, job.seed or seed, " ".join(job.words)) for job in jobs}
-    found = tables.stored()[title]["runs"]
+    found = results["runs"]
     kept = ("run", "case", "seed", "words")
     assert {tuple(run.get(key) for key in kept) for run in found} == planned
     assert {run["status"] for run in found} == {"finished"}
