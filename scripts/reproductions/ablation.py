@@ -24,7 +24,7 @@ PLAN = Plan(
         "fedcomp": (_OURS,),
         "fedavg_longer_steps": ("method=fedavg", "strategy=server_sgd"),
         "stc_longer_steps": ("method=stc", "strategy=server_sgd"),
-        "before": (_OURS, "strategy=fedavg", *_both("schedule.shape=doubling")),
+        "without_both": (_OURS, "strategy=fedavg", *_both("schedule.shape=doubling")),
         "without_longer_steps": (_OURS, "strategy=fedavg"),
         "equal_stages": (_OURS, *_both("schedule.shape=doubling")),
         "2000_dimensions": _FIXED,
