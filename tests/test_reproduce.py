@@ -46,7 +46,7 @@ def test_every_run_of_a_plan_composes_and_shares_the_field(name: str) -> None:
     plan = plan_of(name)
     assert plan.reference in plan.runs
     assert all(re.fullmatch(r"\w+", run) for run in plan.runs), "they name folders"
-    shared = ("partition", "model", "clients", "fraction", "seed", "strategy")
+    shared = ("partition", "model", "clients", "fraction", "seed")
     for size in sizes(plan):
         configs = {job: compose_config(list(job.words)) for job in plan.jobs(size)}
         for job, config in configs.items():
@@ -54,6 +54,8 @@ def test_every_run_of_a_plan_composes_and_shares_the_field(name: str) -> None:
             reference = next(c for other, c in configs.items() if other[:3] == alike)
             assert all(config[key] == reference[key] for key in shared)
             assert clients_share(config) == clients_share(reference)
+            own = [word for word in job.words if word.startswith(("method=", "strategy="))]
+            assert config["strategy"] == compose_config(own)["strategy"]
 
 
 def clients_share(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
