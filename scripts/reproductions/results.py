@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from scripts.reproductions.plan import Job, Plan
 
 Results: TypeAlias = Mapping[str, Any]
+Text: TypeAlias = "Callable[[float], str]"
+Over: TypeAlias = "Callable[[Sequence[float], Text], tuple[float, str]]"
+"""What several seeds come to: a number, and how a table shows it."""
 
 _CODECS = ("encode_seconds", "decode_seconds")
 _POINTS = 60
@@ -128,14 +131,17 @@ def _to_target(plan: Plan, curve: Curve, group: Sequence[Curve]) -> dict[str, An
 
 
 def columns(results: Results) -> list[Column]:
-    """Return a table: a row a case and run, the mean over seeds and the sample deviation."""
+    """Return a table: a row a case and run; of several seeds the mean, or of ratios the median.
+
+    A ratio may be far off, where a seed's target is hardly more than chance.
+    """
     groups: dict[tuple[str, str], list[Results]] = {}
     for entry in results["runs"]:
         groups.setdefault((entry["case"], entry["run"]), []).append(entry)
     made = list(groups.values())
 
-    def column(title: str, key: str, text: Callable[[float], str], *, off: bool = False) -> Column:
-        return Column(title, (key,), tuple(_cell(group, key, text, off=off) for group in made))
+    def column(title: str, key: str, text: Text, over: Over = _mean) -> Column:
+        return Column(title, (key,), tuple(_cell(group, key, text, over) for group in made))
 
     first = [Column("method", ("run",), tuple(_named(group, "run") for group in made))]
     if len({case for case, _ in groups}) > 1:
@@ -146,12 +152,12 @@ def columns(results: Results) -> list[Column]:
     sent = "sent" if results["counted"] == "both" else "sent up"
     last = [
         column("rounds", "rounds", "{:.0f}".format),
-        column(results["metric"], "final", "{:.4f}".format, off=True),
+        column(results["metric"], "final", "{:.4f}".format, _mean_and_deviation),
         column(sent, "sent_bytes", megabytes),
-        column("ratio", "ratio", times_fewer),
+        column("ratio", "ratio", times_fewer, _median),
         column("to target", "bytes_to_target", megabytes),
-        column("fewer bytes", "times_fewer_bytes", times_fewer, off=True),
-        column("in messages", "times_fewer_message_bytes", times_fewer),
+        column("fewer bytes", "times_fewer_bytes", times_fewer, _median_and_range),
+        column("in messages", "times_fewer_message_bytes", times_fewer, _median),
         column("rounds to it", "rounds_to_target", "{:.3g}".format),
     ]
     if any(entry.get("network_seconds_to_target") for entry in results["runs"]):
@@ -175,17 +181,34 @@ def _named(group: Sequence[Results], key: str) -> Cell:
     return Cell(name + (going if key == "run" else ""), (name,))
 
 
-def _cell(group: Sequence[Results], key: str, text: Callable[[float], str], *, off: bool) -> Cell:
+def _cell(group: Sequence[Results], key: str, text: Text, over: Over) -> Cell:
     found = [entry[key] for entry in group if entry.get(key) is not None]
     if not found:
         return Cell(NOTHING, (None,))
-    middle = mean(found)
-    shown = text(middle)
-    if off and len(found) > 1:
-        spread = text(stdev(found))
-        shown = f"{shown} ± {spread}"
+    middle, shown = over(found, text)
     some = f" ({len(found)} of {len(group)})" if len(found) < len(group) else ""
     return Cell(shown + some, (middle,))
+
+
+def _mean(values: Sequence[float], text: Text) -> tuple[float, str]:
+    middle = mean(values)
+    return middle, text(middle)
+
+
+def _mean_and_deviation(values: Sequence[float], text: Text) -> tuple[float, str]:
+    middle, shown = _mean(values, text)
+    return middle, f"{shown} ± {text(stdev(values))}" if len(values) > 1 else shown
+
+
+def _median(values: Sequence[float], text: Text) -> tuple[float, str]:
+    middle = median(values)
+    return middle, text(middle)
+
+
+def _median_and_range(values: Sequence[float], text: Text) -> tuple[float, str]:
+    middle, shown = _median(values, text)
+    least, most = text(min(values)), text(max(values))
+    return middle, shown if least == most else f"{shown} ({least} to {most})"
 
 
 def _thinned(curve: Curve, reached: int | None) -> dict[str, Sequence[float]]:

@@ -91,7 +91,8 @@ def caption(results: Results) -> str:
             " messages”: how many times fewer with what Flower wraps around them."
         )
         seeds = sorted({run["seed"] for run in results["runs"]})
-        several = f"Seeds {', '.join(map(str, seeds))}: means ± sample deviations."
+        several = f"Seeds {', '.join(map(str, seeds))}: means ± sample deviations"
+        several += ", of ratios medians (least to most)."
         lines.append(several if len(seeds) > 1 else f"One seed: {seeds[0]}.")
     if any(run["status"] != "finished" for run in results["runs"]):
         lines.append("“…”: a run that had not finished.")
