@@ -44,7 +44,7 @@ def reproduce(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", FEDERATED)
 def test_every_run_of_a_plan_composes_and_shares_the_field(name: str) -> None:
     plan = plan_of(name)
-    assert plan.reference in plan.runs
+    assert {plan.reference, *plan.drawn} <= set(plan.runs)
     assert all(re.fullmatch(r"\w+", run) for run in plan.runs), "they name folders"
     shared = ("partition", "model", "clients", "fraction", "seed")
     for size in sizes(plan):

@@ -76,7 +76,7 @@ def test_stored_figures_are_those_of_all_planned_runs(title: str) -> None:
     assert {run["status"] for run in found} == {"finished"}
 
 
-def test_pictures_are_there_and_show_every_run() -> None:
+def test_pictures_are_there_and_show_what_they_should() -> None:
     every = tables.stored()
     for readme in tables.READMES:
         for name in tables.pictured((tables.ROOT / readme).read_text("utf-8")) & every.keys():
@@ -196,6 +196,8 @@ def test_a_picture_shows_one_seed_of_one_case(results: dict[str, Any]) -> None:
     runs = results["runs"]
     results["runs"] = [*runs, *({**run, "seed": 2} for run in runs), {**runs[0], "case": "other"}]
     assert picture.shown(results) == runs
+    results["drawn"] = [runs[1]["run"]]
+    assert picture.shown(results) == runs[1:]
 
 
 def test_a_run_that_sent_nothing_is_left_out_of_the_picture(tmp_path: Path) -> None:

@@ -65,6 +65,10 @@ PLAN = Plan(
         "lossless": _both("lossless"),
     },
     reference="fedavg",
+    drawn=(
+        *("fedavg", "fedcomp", "stc", "fsfl", "powersgd", "deepcabac", "eden", "cossgd"),
+        *("ecqx", "fedcompress", "feddip"),
+    ),
     quick=QUICK,
     full=FULL,
 )

@@ -62,11 +62,12 @@ def fingerprint(results: Results) -> str:
 
 
 def shown(results: Results) -> list[Results]:
-    """Return the runs of the picture: of each name the first one, in the first case."""
+    """Return the runs of the picture: of each name to draw the first one, in the first case."""
     case = results["runs"][0]["case"]
+    names = results.get("drawn") or {run["run"] for run in results["runs"]}
     found: dict[str, Results] = {}
     for run in results["runs"]:
-        if run["case"] == case:
+        if run["case"] == case and run["run"] in names:
             found.setdefault(run["run"], run)
     return list(found.values())
 

@@ -76,6 +76,8 @@ class Plan(Sized):
         A number of bytes at which all runs are compared, too.
     cases
         Words of settings in each of which all runs are compared; each has a target of its own.
+    drawn
+        The runs of the picture in a README; none: all.
     seeds
         Every run is there once for each; none: once, with the field's seed.
     """
@@ -85,6 +87,7 @@ class Plan(Sized):
     reference: str
     counted: Counted = "both"
     budget_bytes: int | None = None
+    drawn: tuple[str, ...] = ()
     cases: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=lambda: {"": ()})
     seeds: tuple[int, ...] = ()
 

@@ -75,6 +75,7 @@ def collect(plan: Plan, jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
         "metric": next(iter(curves.values())).metric if curves else "",
         "counted": plan.counted,
         "budget_bytes": plan.budget_bytes,
+        "drawn": list(plan.drawn),
         "runs": runs,
     }
 

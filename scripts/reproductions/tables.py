@@ -117,7 +117,8 @@ def write(root: Path = ROOT) -> list[Path]:
 
 def _image(name: str, results: Results, here: Path) -> str:
     counted = "both ways" if results["counted"] == "both" else "up"
-    title = f"{results['metric']} of each method by the bytes sent {counted}"
+    which = "some methods" if results.get("drawn") else "each method"
+    title = f"{results['metric']} of {which} by the bytes sent {counted}"
     return f"![{title}]({os.path.relpath(FIGURES / name, here)}.svg)"
 
 
