@@ -94,13 +94,14 @@ def test_a_damaged_reply_takes_no_more_memory_than_the_manifest_allows(name: str
 
 
 CHILD = """
-import random, resource, sys
+import random, resource, sys, threading
 from pathlib import Path
 from fedcomp.errors import BitstreamError
 from tests.link.test_hostile_replies import BYTES_EACH, MANIFEST, TABLES, genuine, read
 from tests.wire.test_hostile import damaged_inside
 
 name, room = sys.argv[1], int(sys.argv[2])
+threading.stack_size(1 << 18)  # threads keep their stacks for a moment after they are joined
 packets = genuine(name)
 for packet in packets:
     read(name, packet)
