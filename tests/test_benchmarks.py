@@ -22,7 +22,7 @@ from scripts.benchmarks import baseline
 from scripts.benchmarks.distortion import squared_error, step_for
 from scripts.benchmarks.nncodec import NO_PIPELINE
 from scripts.benchmarks.peers import Stream, WithCodec, beside_peer, smallest
-from scripts.benchmarks.rows import Row, bounded
+from scripts.benchmarks.rows import Row, bounded, missed
 from scripts.benchmarks.updates import ModelUpdate
 from scripts.benchmarks.verdict import conclusion
 
@@ -75,6 +75,29 @@ def test_the_best_of_three_counts() -> None:
         once()
 
 
+def test_a_peer_that_was_held_up_hides_nothing() -> None:
+    ours, held_up = (
+        [Row("encode", "s", [1.3], [1.0], "peer")],
+        Row("encode", "s", [1.4], [1.3], "peer"),
+    )
+    measured = ours, ours, [held_up]
+    assert checked(*measured, ratios={"encode": 1.0}).worse == {"encode": (1.0, 1.3)}
+    assert baseline.best(runs([held_up], ours))[0].ratio == 1.3
+
+
+def test_targets_that_are_missed_are_named() -> None:
+    rows = [Row("a", "s", [2.0], [1.0], "peer", 1.5), Row("b", "s", [1.0], [1.0], "peer", 1.5)]
+    assert list(missed(rows)) == ["target missed: a: ratio 2, at most 1.5 asked"]
+
+
+def test_a_baseline_of_another_machine_says_so() -> None:
+    there = {"machine": HERE, "versions": {"torch": "1"}}
+    assert not baseline.differences(there, there)
+    here = {"machine": {**HERE, "cores": 4}, "versions": {"torch": "1", "numpy": "2"}}
+    said = "cores 2 there, 4 here; numpy None there, 2 here"
+    assert baseline.differences(there, here) == said
+
+
 def test_a_row_that_is_gone_fails_and_a_new_one_does_not() -> None:
     verdict = checked([row("encode", 0.5), row("decode", 9.0), Row("said", "s", [1.0])])
     assert verdict.failed
@@ -89,7 +112,10 @@ def test_a_row_without_its_peer_is_not_compared() -> None:
     alone = Row("encode", "s", [9.0], kind="peer", remark="no peer: build it")
     verdict = checked([alone, row("size", 1.0)])
     assert not verdict.failed
-    assert list(verdict.lines("coding")) == ["not compared: coding: encode: no peer: build it"]
+    line = "not compared: coding: encode: no peer: build it"
+    assert list(verdict.lines("coding")) == [line]
+    said = list(conclusion({"coding": verdict}, {}, failed=False))
+    assert said == [line, "no ratio that was compared is worse"]
 
 
 @pytest.mark.parametrize(("unit", "failed"), [("s", False), ("ns", False), ("MB", True)])
@@ -195,6 +221,9 @@ def test_command(made: list[Row], capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr()
     assert "worse: ecq: encode: ratio 0.6, 20% above the baseline's 0.5" in said.out
     assert run("ecq", "--check", "--save") == 2
+    made[0] = Row("encode", "s", [1.0], kind="peer", remark="no peer: build it")
+    assert run("ecq", "--check") == 1
+    assert "nothing was compared" in capsys.readouterr().out
 
 
 def test_a_benchmark_that_fails_keeps_nothing_from_the_others(
@@ -231,6 +260,33 @@ def test_a_benchmark_that_fails_keeps_nothing_from_the_others(
     with pytest.raises(SystemExit, match=r"^1$"):
         command.main(["data", "--check"])
     assert "the check failed" in capsys.readouterr().out
+
+
+def test_what_was_saved_stays_when_interrupted(
+    made: list[Row], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(name: str) -> list[Row]:
+        if name == "data":
+            raise KeyboardInterrupt
+        return made
+
+    monkeypatch.setattr(command, "_measured", measured)
+    with pytest.raises(SystemExit, match=r"^1$"):
+        command.main(["ecq", "data", "peers", "--save"])
+    said = capsys.readouterr()
+    assert "encode" in said.out
+    assert said.err == "interrupted: data; what was measured before it is above\n"
+    assert set(baseline.read()) == {"ecq"}
+
+
+def test_a_damaged_baseline_is_named(
+    made: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert made
+    (tmp_path / "baseline.json").write_text("<<<<<<<", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"^2$"):
+        command.main(["ecq", "--check"])
+    assert "baseline.json is damaged" in capsys.readouterr().err
 
 
 def test_json_is_refused_for_a_folder(

@@ -8,11 +8,13 @@ import sys
 import traceback
 from functools import partial
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fedcomp.errors import DataError
 from scripts.benchmarks import baseline
-from scripts.benchmarks.rows import Row, table
+from scripts.benchmarks.rows import Row, missed, table
 from scripts.benchmarks.verdict import MARGIN, Verdict, conclusion
 from scripts.machine import measured_on
 
@@ -25,22 +27,26 @@ BENCHMARKS = (
 )
 """Modules of this package with a function `rows`."""
 
+PEERS = ("scikit-learn", "torchvision")
+"""Packages that benchmarks compare with, beside those that every result depends on."""
+
 _CHECK = f"""
 --check fails with exit code 1, and names the rows, where a ratio is more than
-{MARGIN - 1:.0%} above that in {baseline.FILE.name}, or a row is no more there.
-A benchmark with worse rows is measured again, at most {baseline.AGAIN} times, and of
-each row the best ratio counts. Rows without their peer are not compared, nor are
-seconds beside a fixed bound; the last lines name the benchmarks of which no row was.
---save measures {baseline.FOR_BASELINE} times and keeps the best ratio of each row; a benchmark
-with rows that lack their peer is not saved. Where that happens, or a benchmark ends in
-an error, the others go on, and the exit code is 1.
+{MARGIN - 1:.0%} above that in {baseline.FILE.name}, or a row is no more there,
+or nothing at all could be compared. A benchmark with worse rows is measured again, at
+most {baseline.AGAIN} times; of each row the least of ours counts beside the least of the
+peer's. Rows without their peer are not compared, nor are seconds beside a fixed bound;
+the last lines name the benchmarks of which no row was. --save measures
+{baseline.FOR_BASELINE} times, and writes a benchmark when it has ended; one with rows that lack
+their peer is not saved. Where that happens, or a benchmark ends in an error, the others go
+on, and the exit code is 1.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; leave with 1 where a check or a benchmark fails, or one is not saved."""
     given = _parsed(arguments)
-    about = measured_on()
+    about = _about()
     known = baseline.read()
     skipped = baseline.skipped(BENCHMARKS, known) if given.check and not given.names else {}
     names = given.names or [name for name in BENCHMARKS if name not in skipped]
@@ -52,24 +58,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             if given.check:
                 found[name], verdicts[name] = baseline.check(measure, known[name]["ratios"])
+            elif given.save:
+                found[name] = baseline.best(measure)
+                unsaved = baseline.save({name: found[name]}, about)
+                problems += [f"not saved: {name}: {reason}" for reason in unsaved.values()]
             else:
-                found[name] = baseline.best(measure) if given.save else measure()
+                found[name] = measure()
+        except KeyboardInterrupt:
+            problems.append(f"interrupted: {name}; what was measured before it is above")
+            break
         except Exception as error:
             problems.append(f"failed: {name}: {_in_a_line(error)}")
             print(problems[-1], file=sys.stderr)
     every = [row for rows in found.values() for row in rows]
     print(table(every))
-    if given.save:
-        unsaved = baseline.save(found, about)
-        problems += [f"not saved: {name}: {reason}" for name, reason in unsaved.items()]
+    print(*missed(every), sep="\n")
     if given.json:
         content = {**about, "rows": [row.as_dict() for row in every]}
         given.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     failed = bool(problems) or any(verdict.failed for verdict in verdicts.values())
     if given.check:
+        for name in verdicts:
+            if elsewhere := baseline.differences(known[name], about):
+                print(f"the baseline of {name} was measured elsewhere: {elsewhere}")
         print("", *conclusion(verdicts, skipped, failed=failed), sep="\n", flush=True)
+        failed |= not any(verdict.compared for verdict in verdicts.values())
     print(*problems, sep="\n", end="\n" if problems else "", file=sys.stderr)
     sys.exit(int(failed))
+
+
+def _about() -> dict[str, Any]:
+    """Return what was measured on, peers' versions included."""
+    about = measured_on()
+    peers = {name: version(name) for name in PEERS}
+    return {**about, "versions": {**about["versions"], **peers}}
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -89,7 +111,10 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--json {given.json}: the folder {given.json.parent} does not exist")
     if given.json and given.json.is_dir():
         parser.error(f"--json {given.json} is a folder; name a file")
-    known = baseline.read()
+    try:
+        known = baseline.read()
+    except DataError as error:
+        parser.error(str(error))
     without = [name for name in given.names or BENCHMARKS if name not in known]
     if given.check and (without if given.names else not known):
         parser.error(f"there is no baseline of {without[0]}; scripts/bench {without[0]} --save")

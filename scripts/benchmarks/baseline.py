@@ -1,17 +1,20 @@
 """The ratios that lie in the tree, and how often a benchmark is measured beside or for them.
 
 Seconds beside a fixed bound are left out: their ratio is the machine's and its load's. A benchmark
-whose rows are worse is measured again, at most `AGAIN` times, and of each row the best ratio
-counts: a program that became slower stays so, a busy machine does not.
+whose rows are worse is measured again, at most `AGAIN` times, and of each row the least of ours
+counts beside the least of the peer's: a program that became slower stays so, a busy machine does
+not, whichever of the two it held up.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fedcomp.errors import ConfigError
+from fedcomp.errors import ConfigError, DataError
 from scripts.benchmarks.verdict import NO_RATIO, Verdict, compare
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ Entry: TypeAlias = "Mapping[str, Any]"
 def check(
     measure: Callable[[], Sequence[Row]], ratios: Mapping[str, float]
 ) -> tuple[list[Row], Verdict]:
-    """Measure a benchmark until no row is worse, or for the last time; return the best rows."""
+    """Measure a benchmark until no row is worse, or for the last time; return the best of all."""
     rows = _better({}, measure())
     for _ in range(AGAIN):
         if not compare(rows.values(), ratios).worse:
@@ -42,7 +45,7 @@ def check(
 
 
 def best(measure: Callable[[], Sequence[Row]]) -> list[Row]:
-    """Measure `FOR_BASELINE` times, but once where no ratio lasts; return the best rows."""
+    """Measure `FOR_BASELINE` times, but once where no ratio lasts; return the best of all."""
     rows = _better({}, measure())
     if any(row.lasting_ratio is not None for row in rows.values()):
         for _ in range(FOR_BASELINE - 1):
@@ -54,8 +57,26 @@ def read(file: Path = FILE) -> dict[str, Entry]:
     """Return the baseline of each benchmark."""
     if not file.is_file():
         return {}
-    found: dict[str, Entry] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        found: dict[str, Entry] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{file} is damaged ({error}); bring back the one of the last commit"
+        raise DataError(msg) from error
     return found
+
+
+def differences(entry: Entry, about: Mapping[str, Any]) -> str:
+    """Say where a baseline's machine and versions differ from those here; empty if nowhere."""
+    found = []
+    for group in ("machine", "versions"):
+        there, here = entry[group], about[group]
+        keys = dict.fromkeys((*there, *here))
+        found += [
+            f"{key} {there.get(key)} there, {here.get(key)} here"
+            for key in keys
+            if there.get(key) != here.get(key)
+        ]
+    return "; ".join(found)
 
 
 def skipped(benchmarks: Iterable[str], known: Mapping[str, Entry]) -> dict[str, str]:
@@ -95,16 +116,22 @@ def save(
 
 
 def _better(known: Mapping[str, Row], rows: Sequence[Row]) -> dict[str, Row]:
-    """Return the better of two rows of each name, after and before another measurement."""
+    """Return rows with what was better in one of them and in those of another measurement."""
     if len({row.name for row in rows}) < len(rows):
         msg = "several rows have one name; give each its own"
         raise ConfigError(msg)
-    found = dict(known)
-    for row in rows:
-        if row.name not in found or _or_infinite(row) < _or_infinite(found[row.name]):
-            found[row.name] = row
-    return found
+    return {row.name: _least(known.get(row.name, row), row) for row in rows}
 
 
-def _or_infinite(row: Row) -> float:
-    return float("inf") if row.lasting_ratio is None else row.lasting_ratio
+def _least(before: Row, after: Row) -> Row:
+    """Return what was least of ours, with its remark, beside what was least of the other."""
+    ours, other = min(before, after, key=_ours), min(before, after, key=_other)
+    return replace(ours, other=other.other)
+
+
+def _ours(row: Row) -> float:
+    return median(row.ours)
+
+
+def _other(row: Row) -> float:
+    return median(row.other) if row.other else float("inf")

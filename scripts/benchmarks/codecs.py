@@ -1,4 +1,8 @@
-"""Every codec on one core: seconds to encode and decode an update, beside a bound a weight."""
+"""Every codec on one core: seconds to encode and decode an update, beside a bound a weight.
+
+With the larger net also beside what numpy takes to round its weights to a byte each and back, and
+bytes beside float32's: ratios that do not depend on the machine.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import time
 from dataclasses import fields, replace
 from statistics import median
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from fedcomp.codecs import CODECS
 from fedcomp.codecs.base import Codec, Context
@@ -16,15 +22,19 @@ from fedcomp.models.mlp import MLP
 from fedcomp.runtime import limit_threads
 from scripts.benchmarks.link_models import Subject, resnet
 from scripts.benchmarks.rows import Row, bounded
+from scripts.benchmarks.timing import in_turns, timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fedcomp.tensors import Tensors
 
 ENCODED, DECODED = 20e6, 40e6
 """Weights a second that codecs with the coder `fixed` are to reach."""
 
 _UNBOUND = ("fedzip", "kmeans", "powersgd")
 _REPEATS = 5
+_LARGE = 5e6
 
 
 def rows() -> Iterator[Row]:
@@ -43,7 +53,7 @@ def rows() -> Iterator[Row]:
 
 
 def _codec_rows(subject: Subject, codec: Codec, *, bound: bool) -> Iterator[Row]:
-    """Yield a row for each direction; the first call of each is not counted."""
+    """Yield a row for each direction, and ratios."""
     context = Context(subject.manifest, 1, 1, "uplink", "0", subject.initial)
     given = subject.update(1) if codec.mode == "delta" else subject.trained(subject.initial, 1)
     if isinstance(codec, Clustered):
@@ -51,13 +61,19 @@ def _codec_rows(subject: Subject, codec: Codec, *, bound: bool) -> Iterator[Row]
         given = few.decode(few.encode(given, context), context)
     weights = subject.manifest.elements
     encode, decode = [], []
-    for _ in range(1 + _REPEATS):
+    data = b""
+
+    def there_and_back() -> float:
+        nonlocal data
         began = time.perf_counter()
         data = codec.encode(given, context)
         between = time.perf_counter()
         codec.decode(data, context)
         encode.append(between - began)
         decode.append(time.perf_counter() - between)
+        return encode[-1] + decode[-1]
+
+    both, rounding = in_turns(there_and_back, timed(lambda: _rounded(given)), _REPEATS)
     for what, seconds, rate in (("encode", encode[1:], ENCODED), ("decode", decode[1:], DECODED)):
         row = f"{codec.name}, {subject.name} of {weights / 1e6:.1f} M: {what}"
         remark = f"{weights / median(seconds) / 1e6:.0f} M a second"
@@ -66,3 +82,19 @@ def _codec_rows(subject: Subject, codec: Codec, *, bound: bool) -> Iterator[Row]
             yield bounded(row, "s", seconds, weights / rate, remark)
         else:
             yield Row(row, "s", seconds, remark=remark)
+    if weights > _LARGE:
+        name = f"{codec.name}, {subject.name}"
+        remark = "numpy's float32 to int8 and back"
+        yield Row(
+            f"{name}: there and back beside rounding", "s", both, rounding, "peer", None, remark
+        )
+        plain = sum(value.nbytes for value in given.values())
+        yield Row(f"{name}: size beside float32", "B", [len(data)], [plain], "peer")
+
+
+def _rounded(tensors: Tensors) -> None:
+    """Round tensors to whole steps of a byte each, and bring them back."""
+    for value in tensors.values():
+        step = np.float32(max(np.abs(value).max(), 1) / 127)
+        sent = np.rint(value / step).astype(np.int8).tobytes()
+        np.frombuffer(sent, np.int8).astype(np.float32) * step

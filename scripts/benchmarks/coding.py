@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from fedcomp.runtime import cpu_count
 from scripts.benchmarks.children import run_module
 from scripts.benchmarks.coding_cases import cases, laplace, recorded
 from scripts.benchmarks.coding_child import WIDTH
-from scripts.benchmarks.coding_duel import duel, in_turns
+from scripts.benchmarks.coding_duel import duel
 from scripts.benchmarks.nncodec import nncodec
 from scripts.benchmarks.rows import Row, bounded
+from scripts.benchmarks.timing import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,7 +108,7 @@ def threads() -> Iterator[Row]:
 
 def _two_threads(what: str, call: Callable[[int], float]) -> Row:
     two, one = in_turns(lambda: call(_THREADS), lambda: call(1))
-    settings: dict[str, Any] = {"target": 1 / _SPEEDUP, "remark": "beside one; the same bytes"}
+    name, remark = f"ResNet-18 update, {_THREADS} threads: {what}", "beside one; the same bytes"
     if cpu_count() < _THREADS:
-        settings = {"remark": "beside one; there is only one core"}
-    return Row(f"ResNet-18 update, {_THREADS} threads: {what}", "s", two, one, "peer", **settings)
+        return Row(name, "s", two, kind="peer", remark=f"fewer than {_THREADS} cores")
+    return Row(name, "s", two, one, "peer", 1 / _SPEEDUP, remark)

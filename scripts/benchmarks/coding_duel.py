@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba.core.event import install_recorder
 
 from fedcomp.coding import deflate, huffman, zstd
 from fedcomp.coding.nnc import decode_levels, encode_levels
 from scripts.benchmarks.nncodec import MISSING
 from scripts.benchmarks.rows import Row, bounded
+from scripts.benchmarks.timing import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from scripts.benchmarks.coding_cases import Case
     from scripts.benchmarks.nncodec import Nncodec
 
-REPEATS = 7
 _FASTER, _FASTER_SEARCH = 1 / 1.3, 1 / 3
 
 
@@ -71,8 +70,7 @@ def duel(case: Case, peer: Nncodec | None) -> Iterator[Row]:
     for search in (False, True):
         suffix = ", search" if search else ""
         spent = in_turns(
-            lambda search=search: ours.encode(search),
-            (lambda search=search: peer.encode(search=search)) if peer else None,
+            partial(ours.encode, search), partial(peer.encode, search=search) if peer else None
         )
         target = _FASTER_SEARCH if search else _FASTER
         yield beside(f"{case.name}: encode{suffix}", "s", spent, target)
@@ -84,15 +82,15 @@ def duel(case: Case, peer: Nncodec | None) -> Iterator[Row]:
             same = "the same bytes" if ours.payloads == payloads else "other bytes"
             sizes[1].append(sum(map(len, payloads.values())))
         yield beside(f"{case.name}: size{suffix}", "B", sizes, 1.0, same)
-    ours.encode(search="best")
     spent = in_turns(ours.decode, peer.decode if peer else None)
     yield beside(f"{case.name}: decode", "s", spent, _FASTER)
     yield from _rate(f"{case.name}: decode a weight", case, spent[0])
+    ours.encode(search="best")
     yield beside_others(case, ours.size_bytes)
 
 
 def beside_others(case: Case, size: int) -> Row:
-    """Size beside the smallest of zlib's, zstd's and Huffman's.
+    """Size, of the best search, beside the smallest of zlib's, zstd's and Huffman's.
 
     All code each tensor by itself; the first two get integers as narrow as it allows.
     """
@@ -104,23 +102,9 @@ def beside_others(case: Case, size: int) -> Row:
         sizes["Huffman"] += len(huffman.encode(levels))
         bits += _entropy_bits(levels)
     remark = ", ".join(f"{name} {value} B" for name, value in sizes.items())
-    remark += f"; zero-order entropy {bits / 8:.0f} B"
+    remark += f"; zero-order entropy {bits / 8:.0f} B; ours with search_init=best"
     name = f"{case.name}: size beside the best of others"
     return Row(name, "B", [size], [min(sizes.values())], "peer", remark=remark)
-
-
-def in_turns(own: Any, other: Any | None) -> tuple[list[float], list[float]]:
-    """Return the seconds of each, the first of both not counted; nothing may be compiled."""
-    own()
-    if other:
-        other()
-    mine, theirs = [], []
-    with _nothing_compiled():
-        for _ in range(REPEATS):
-            mine.append(own())
-            if other:
-                theirs.append(other())
-    return mine, theirs
 
 
 def beside(
@@ -150,12 +134,3 @@ def _entropy_bits(levels: NDArray[np.int32]) -> float:
     """Return n·H0 of a tensor; a code also has to say the alphabet."""
     counts = np.unique(levels, return_counts=True)[1]
     return float(-(counts * np.log2(counts / levels.size)).sum())
-
-
-@contextmanager
-def _nothing_compiled() -> Iterator[None]:
-    with install_recorder("numba:compile") as recorder:
-        yield
-    if recorder.buffer:
-        msg = "numba compiled within a timed region; the first run should have done so"
-        raise RuntimeError(msg)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,10 @@ from fedcomp.runtime import limit_threads
 from scripts.benchmarks.clusters import weights_of
 from scripts.benchmarks.link_models import Subject
 from scripts.benchmarks.rows import Row, bounded
+from scripts.benchmarks.timing import in_turns, timed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -30,6 +30,7 @@ _BITS, _GAMMA, _INTENSITY = 4, 0.05, 0.1
 _TENSOR = "layer4.1.conv1.weight"
 _CORES, _SECONDS = 2, 0.5
 _REPEATS = 3
+_ROUNDING = 1e-4
 
 
 def rows() -> Iterator[Row]:
@@ -42,8 +43,9 @@ def rows() -> Iterator[Row]:
     total = sum(value.size for value in weights.values())
     name = f"{subject.name} of {total / 1e6:.1f} M weights, {_BITS} bits"
     limit_threads(_CORES)
-    quantise = partial(codec.quantise, weights, context)
-    yield bounded(f"{name}: grids and ECQ", "s", _times(quantise), _SECONDS, f"{_CORES} cores")
+    spent, _ = in_turns(timed(partial(codec.quantise, weights, context)), repeats=_REPEATS)
+    yield bounded(f"{name}: grids and ECQ", "s", spent, _SECONDS, f"{_CORES} cores")
+    limit_threads(1)
     rng = np.random.default_rng(2)
     grids = {n: grid_for(v, _BITS) for n, v in weights.items()}
     relevance = {n: rng.gamma(np.full(v.shape, 0.5)).astype(np.float32) for n, v in weights.items()}
@@ -57,16 +59,21 @@ def rows() -> Iterator[Row]:
             priced = costs(values, grids[layer], _GAMMA)
             assign_relevant(values, priced, relevance[layer], _INTENSITY)
 
-    yield bounded(f"{name}: levels, ECQ", "s", _times(plain), _SECONDS, "one core")
-    yield bounded(f"{name}: levels, ECQ^x", "s", _times(relevant), _SECONDS, "one core")
+    for what, work in (("ECQ", plain), ("ECQ^x", relevant)):
+        spent, _ = in_turns(timed(work), repeats=_REPEATS)
+        yield bounded(f"{name}: levels, {what}", "s", spent, _SECONDS, "one core")
 
 
 def _duel(values: Array) -> Row:
     """Compare with the cost of every level of every weight, in numpy, both on one core."""
     limit_threads(1)
     priced = costs(values, grid_for(values, _BITS), _GAMMA)
-    ours = _times(partial(assign, values, priced))
-    theirs = _times(partial(_brute_force, values, priced))
+    own, other = partial(assign, values, priced), partial(_brute_force, values, priced)
+    chosen, least = (_cost(values, priced, levels()) for levels in (own, other))
+    if chosen > least * (1 + _ROUNDING):
+        msg = f"levels of ECQ cost {chosen}, and the cheapest ones {least}"
+        raise RuntimeError(msg)
+    ours, theirs = in_turns(timed(own), timed(other), _REPEATS)
     name = f"{values.size} weights, {_BITS} bits: levels"
     return Row(name, "s", ours, theirs, "peer", 1.0, "numpy's argmin of all costs; one core")
 
@@ -79,11 +86,8 @@ def _brute_force(values: Array, priced: Costs) -> NDArray[np.int64]:
     return levels
 
 
-def _times(work: Callable[[], object]) -> list[float]:
-    """Return the seconds of some runs after a first one."""
-    seconds = []
-    for _ in range(1 + _REPEATS):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return seconds[1:]
+def _cost(values: Array, priced: Costs, levels: NDArray[np.integer]) -> float:
+    """Return what levels cost: distances and prices."""
+    at = levels - priced.grid.low
+    distances = values.astype(np.float64) - priced.grid.values[at]
+    return float(np.sum(distances**2 + priced.prices[at]))

@@ -18,7 +18,10 @@ _REPEATS = 3
 _WARM_UP = 3
 _ACTORS = 2
 _GIB = 2.0**30
-_TINY = ("engine=flower", f"engine.max_parallel={_ACTORS}", "model=mlp", "model.hidden=[8]")
+_TINY = (
+    *("engine=flower", f"engine.max_parallel={_ACTORS}"),
+    *("method=fedavg", "model=mlp", "model.hidden=[8]"),
+)
 
 
 def rows() -> Iterator[Row]:

@@ -66,7 +66,13 @@ def server_memory(subject: Subject) -> Iterator[Row]:
             ("fedavg", _VIRTUAL, _MODELS),
             ("fedmedian", _CLIENTS, _CLIENTS + _MODELS),
         ):
-            words = (folder, str(sites), str(_MEMORY_ROUNDS), f"strategy={strategy}")
+            words = (
+                folder,
+                str(sites),
+                str(_MEMORY_ROUNDS),
+                "method=fedavg",
+                f"strategy={strategy}",
+            )
             found = run_module("link_server", *words, "codec@uplink=topk", *_DOWNLINK).written
             taken = found["bytes"] - found["packet_bytes"]
             size = sum(value.nbytes for value in subject.initial.values())
@@ -122,7 +128,7 @@ class _VirtualRun:
 def _virtual_run() -> _VirtualRun:
     config = compose_config(
         [
-            *("engine=inline", "model=mlp", "model.hidden=[32]", "train.steps=1"),
+            *("engine=inline", "method=fedavg", "model=mlp", "model.hidden=[32]", "train.steps=1"),
             *("codec@uplink=topk", *_DOWNLINK, f"link.history_bytes={_HISTORY_BYTES}"),
             *(f"clients={_VIRTUAL}", "fraction=0.05", f"rounds={_ROUNDS}"),
         ]

@@ -19,9 +19,9 @@ from fedcomp.link.session import Session
 from fedcomp.link.state import ClientState
 from fedcomp.link.update import Update
 from fedcomp.tensors import version_of
-from scripts.benchmarks.coding_duel import REPEATS, in_turns
 from scripts.benchmarks.link_models import CLIENT_IMAGES, MEASURED_IMAGES
 from scripts.benchmarks.rows import Row, bounded
+from scripts.benchmarks.timing import REPEATS, in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +48,8 @@ def codec_rows(subject: Subject, bound: float) -> Iterator[Row]:
         sizes.append(len(payload))
         return spent
 
-    spent, _ = in_turns(there_and_back, None)
-    epochs, _ = in_turns(subject.epoch_seconds, None)
+    spent, _ = in_turns(there_and_back)
+    epochs, _ = in_turns(subject.epoch_seconds)
     name = f"{subject.name}, top-k 1 %, cabac"
     remark = f"{subject.manifest.parameters} parameters, {sizes[-1]} B; one thread;"
     remark += f" {median(encode[1:]):.3f} s of it encode"

@@ -101,7 +101,7 @@ class Pipeline(_Child):
 @contextmanager
 def nncodec() -> Iterator[Nncodec | None]:
     """Yield the running coder, or None where its environment is missing."""
-    if not (_ENVIRONMENT / "bin" / "python").exists():
+    if not any(_ENVIRONMENT.glob(".installed-*")):
         yield None
         return
     with _running("nncodec_child") as (child, folder):

@@ -20,9 +20,10 @@ from fedcomp.codecs.nnc import Nnc
 from fedcomp.coding.nnc_stream import read_model, write_model
 from fedcomp.coding.quantise import qp_from_step, step_from_qp
 from fedcomp.runtime import limit_threads
-from scripts.benchmarks.coding_duel import beside, in_turns
+from scripts.benchmarks.coding_duel import beside
 from scripts.benchmarks.distortion import same, squared_error, step_for
 from scripts.benchmarks.nncodec import NO_PIPELINE, pipeline
+from scripts.benchmarks.timing import in_turns
 from scripts.benchmarks.updates import updates
 
 if TYPE_CHECKING:

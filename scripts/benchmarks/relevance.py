@@ -13,8 +13,8 @@ from fedcomp.models.vgg import VGG11s
 from fedcomp.runtime import limit_threads
 from fedcomp.training.relevance import Relevance
 from fedcomp.training.settings import RelevanceSettings
-from scripts.benchmarks.coding_duel import in_turns
 from scripts.benchmarks.rows import Row
+from scripts.benchmarks.timing import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 HEADER = ("row", "ours", "peer or bound", "ratio", "target", "met", "remark")
 
@@ -84,6 +84,14 @@ class Row:
 def bounded(name: str, unit: str, ours: Sequence[float], bound: float, remark: str = "") -> Row:
     """Return a row whose value has to stay below a bound."""
     return Row(name, unit, ours, (bound,), "bound", 1.0, remark)
+
+
+def missed(rows: Iterable[Row]) -> Iterator[str]:
+    """Say which targets are missed, a line each."""
+    for row in rows:
+        if row.met is False:
+            ratio = f"ratio {row.ratio:.3g}, at most {row.target:.3g} asked"
+            yield f"target missed: {row.name}: {ratio}"
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -97,6 +97,7 @@ def conclusion(
     elif not any(verdict.compared for verdict in verdicts.values()):
         yield "nothing was compared"
     else:
-        yield "no ratio that was compared is worse" if left else "no ratio is worse"
+        some = left or any(verdict.unknown for verdict in verdicts.values())
+        yield "no ratio that was compared is worse" if some else "no ratio is worse"
     for name, reason in left.items():
         yield f"not compared: {name}: {reason}"
