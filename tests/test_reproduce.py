@@ -35,7 +35,7 @@ FEDERATED = [name for name in PLANS if isinstance(plan_of(name), Plan)]
 
 
 def reproduce(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "scripts.reproductions", *words, "--folder", "found"]
+    command = [sys.executable, "-P", "-m", "scripts.reproductions", "--folder", "found", *words]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
@@ -97,6 +97,8 @@ def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
     assert summary.stat().st_mtime_ns == written
     other = reproduce(*words, "seed=2", cwd=tmp_path)
     assert (other.returncode, "holds a run with other settings" in other.stderr) == (1, True)
+    assert "fedavg: left out" in other.stderr
+    assert "fewer bytes" not in other.stdout
     assert summary.stat().st_mtime_ns == written
     summary.write_text(summary.read_text().replace("finished", "running"))
     repeated = reproduce(*words, cwd=tmp_path)
@@ -121,6 +123,7 @@ def test_a_run_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
         (("fsfl", "--quick"), "fsfl has no short runs"),
         (("fsfl", "--save", "seed=2", "data_dir=x"), "as they are planned"),
         (("voc", "--save", "--quick"), "as they are planned"),
+        (("fsfl", "--folder", "/proc/none"), "--folder /proc/none: cannot be made"),
         (("quantise", "--only", "ecq"), "choose of trained, nearest_4_bits"),
     ],
 )

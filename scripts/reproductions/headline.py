@@ -5,12 +5,12 @@ accuracy at the end, for a method may be fast and end lower.  Methods have their
 for what so short a run asks for: FedCompress has more clusters, less to distil, a higher rate for
 it, and trains half its steps with clustered weights; FSFL has one short epoch for its scale
 factors; signSGD's votes are steps of 0.001; FedZip goes both ways, as codecs do that are no method
-of their own.  The learning rate of local training is the same, too; fedcomp makes steps longer
-where many weights share a dimension, and its server steps half as far again.  STC and top-k keep 4
-% of the weights, as in FSFL's comparison, and 1 %.  What fedcomp does by default was chosen in
-probes with this net and the test images of this table; `voc` and `chest_xray` show it elsewhere.
-Times are those of lines: a round's training and coding count as one second, four on the median
-telephone, for all methods.  Coding was timed with two runs at a time.
+of their own; EDEN is unbiased up and biased down.  The learning rate of local training is the same,
+too; fedcomp makes steps longer where many weights share a dimension, and its server steps half as
+far again.  STC and top-k keep 4 % of the weights, as in FSFL's comparison, and 1 %.  What fedcomp
+does by default was chosen in probes with this net and the test images of this table; `voc` and
+`chest_xray` show it elsewhere.  Times are those of lines: a round's training and coding count as
+one second, four on the median telephone, for all methods.
 """
 
 from __future__ import annotations

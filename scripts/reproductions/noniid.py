@@ -1,4 +1,8 @@
-"""Four methods of `headline` on data divided evenly, unevenly and very unevenly, three seeds."""
+"""Four methods of `headline` on data divided evenly, unevenly and very unevenly, three seeds.
+
+With data divided so unevenly FedAvg goes up and down by many points from round to round; where its
+half-way round is a low one, the target is hardly above chance, and a ratio says little.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ def collect(jobs: Iterable[Job], folder: Path) -> dict[str, Any]:
         if file.is_file()
     }
     runs = [_entry(job, figures) for job, figures in read.items()]
-    for job, figures in list(read.items())[:1]:
+    if read:
+        job, figures = next(iter(read.items()))
         whole, metric = figures["float_bytes"], figures["metric"]
         before = figures["before"]["test"][metric]
         net = {"run": job.after, "words": words[job.after or ""]}

@@ -117,7 +117,10 @@ def _compare_messages(runs: Sequence[dict[str, Any]], reference: str) -> None:
 
 
 def _to_target(plan: Plan, curve: Curve, group: Sequence[Curve]) -> dict[str, Any]:
-    """Return what it took to reach the target of a group of curves."""
+    """Return what it took to reach the target of a group of curves.
+
+    A target that the untrained model has is none.
+    """
     target = target_of(plan, group)
     if target is None or not (at := curve.reached(target)):
         return {"target": target}

@@ -39,7 +39,6 @@ _composing = Lock()  # Hydra composes for one at a time
 
 def run(job: Job, given: Sequence[str], place: Path, at_a_time: int = 1) -> bool:
     """Run one job in a process of its own unless it is there; tell whether it succeeded."""
-    place.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(place / f".{job.folder}.lock", timeout=0):
             return _run(job, given, place, at_a_time)
@@ -88,6 +87,12 @@ def _run(job: Job, given: Sequence[str], place: Path, at_a_time: int) -> bool:
     return done.returncode == 0
 
 
+def is_planned(job: Job, given: Sequence[str], place: Path) -> bool:
+    """Tell whether a job's folder, if there is one, holds a run of the same words."""
+    folder = place / job.folder
+    return not folder.exists() or _note(folder).get("words") == _lasting(given)
+
+
 def measured(jobs: Mapping[Job, Sequence[str]], place: Path) -> dict[str, Any]:
     """Return on what all runs were measured, and the first and the last date.
 
@@ -132,9 +137,9 @@ def _lasting(given: Iterable[str]) -> str:
 
 def _other_settings(job: Job, given: Sequence[str], place: Path, note: Note) -> str:
     """Return in what a run differs from the one that is planned; nothing if it does not."""
-    if note["words"] != _lasting(given):
-        return str(note["words"])
-    if note["net"] != _hash(job, place):
+    if note.get("words") != _lasting(given):
+        return str(note.get("words"))
+    if note.get("net") != _hash(job, place):
         return "it is of another net"
     folder = place / job.folder
     if job.after is None and resume.can_go_on(folder):

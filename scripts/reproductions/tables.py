@@ -88,7 +88,8 @@ def caption(results: Results) -> str:
         lines.append(
             f"“to target”: until {results['metric']} reached what {results['reference']} has after"
             f" half its rounds, {targets}. Bytes are those of packets with their headers; “in"
-            " messages”: how many times fewer with what Flower wraps around them."
+            " messages”: how many times fewer with what Flower wraps around them. Codecs were timed"
+            " beside other runs: `scripts/bench` measures their speed."
         )
         seeds = sorted({run["seed"] for run in results["runs"]})
         several = f"Seeds {', '.join(map(str, seeds))}: means ± sample deviations"
@@ -129,7 +130,8 @@ def _cut(field: Mapping[str, Any], *, several: bool) -> str:
     steps, epochs, count = field["steps"], field["epochs"], field["clients"]
     work = f"{steps} batches" if steps else f"{epochs} epoch{'s' * (epochs > 1)} in batches"
     who = f"all {count}" if field["fraction"] == 1 else f"{field['fraction']:.0%} of {count}"
-    division = ", ".join(f"{key} {value}" for key, value in field["partition"].items())
+    set_ = {key: value for key, value in field["partition"].items() if value is not None}
+    division = ", ".join(f"{key} {value}" for key, value in set_.items())
     return (
         f"Net {field['model']} on {field['dataset']}"
         + ("" if several else f" (partition: {division.removeprefix('name ')})")

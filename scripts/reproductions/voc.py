@@ -1,7 +1,8 @@
 """Methods beside each other on Pascal VOC, many labels an image, by mean average precision.
 
 conf/experiment/voc.yaml is the field, and says how it is cut.  Methods that send a small part of
-the model, or its signs, need more rounds, and get them: 30 in the place of 20.
+the model, or its signs, need more rounds, and get them: 30 in the place of 20.  The figures are of
+about half of VOC2012's images, 2,740 to train and 686 to test.
 """
 
 from __future__ import annotations
