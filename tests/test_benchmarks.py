@@ -93,8 +93,8 @@ def test_targets_that_are_missed_are_named() -> None:
 def test_a_baseline_of_another_machine_says_so() -> None:
     there = {"machine": HERE, "versions": {"torch": "1"}}
     assert not baseline.differences(there, there)
-    here = {"machine": {**HERE, "cores": 4}, "versions": {"torch": "1", "numpy": "2"}}
-    said = "cores 2 there, 4 here; numpy None there, 2 here"
+    here = {"machine": {**HERE, "cores": 4}, "versions": {"torch": "3", "numpy": "2"}}
+    said = "cores 2 there, 4 here; torch 1 there, 3 here"
     assert baseline.differences(there, here) == said
 
 
@@ -271,12 +271,19 @@ def test_what_was_saved_stays_when_interrupted(
         return made
 
     monkeypatch.setattr(command, "_measured", measured)
-    with pytest.raises(SystemExit, match=r"^1$"):
+    with pytest.raises(SystemExit, match=r"^130$"):
         command.main(["ecq", "data", "peers", "--save"])
     said = capsys.readouterr()
     assert "encode" in said.out
-    assert said.err == "interrupted: data; what was measured before it is above\n"
+    assert said.err == "interrupted: not measured: data, peers\n"
     assert set(baseline.read()) == {"ecq"}
+    baseline.save({"data": made}, {"machine": HERE, "versions": {}})
+    with pytest.raises(SystemExit, match=r"^130$"):
+        command.main(["ecq", "data", "--check"])
+    said = capsys.readouterr()
+    assert said.out.endswith(
+        "no ratio that was compared is worse\nnot compared: data: interrupted\n"
+    )
 
 
 def test_a_damaged_baseline_is_named(

@@ -123,7 +123,7 @@ def test_a_run_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
         (("fsfl", "--quick"), "fsfl has no short runs"),
         (("fsfl", "--save", "seed=2", "data_dir=x"), "as they are planned"),
         (("voc", "--save", "--quick"), "as they are planned"),
-        (("fsfl", "--folder", "/proc/none"), "--folder /proc/none: cannot be made"),
+        (("fsfl", "--folder", "/proc/none"), "--folder /proc/none: /proc/none/fsfl cannot be made"),
         (("quantise", "--only", "ecq"), "choose of trained, nearest_4_bits"),
     ],
 )

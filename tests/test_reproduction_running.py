@@ -95,7 +95,7 @@ def test_a_run_of_other_settings_than_the_composed_ones_is_refused(place: Path) 
         (("noniid", "partition=iid"), "would be the same run"),
         (("fsfl", "--full"), "fsfl has no long runs"),
         (("fsfl", "--full", "--quick"), "not allowed with"),
-        (("fsfl", "--folder", __file__), "is no folder"),
+        (("fsfl", "--folder", __file__), "cannot be made: Not a directory"),
     ],
 )
 def test_words_that_void_a_comparison_are_refused(

@@ -65,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 found[name] = measure()
         except KeyboardInterrupt:
-            problems.append(f"interrupted: {name}; what was measured before it is above")
+            left = names[names.index(name) :]
+            skipped |= dict.fromkeys(left, "interrupted")
+            print(f"interrupted: not measured: {', '.join(left)}", file=sys.stderr)
             break
         except Exception as error:
             problems.append(f"failed: {name}: {_in_a_line(error)}")
@@ -79,12 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     failed = bool(problems) or any(verdict.failed for verdict in verdicts.values())
     if given.check:
         for name in verdicts:
-            if elsewhere := baseline.differences(known[name], about):
-                print(f"the baseline of {name} was measured elsewhere: {elsewhere}")
+            if differ := baseline.differences(known[name], about):
+                print(f"the baseline of {name} has another machine or versions: {differ}")
         print("", *conclusion(verdicts, skipped, failed=failed), sep="\n", flush=True)
         failed |= not any(verdict.compared for verdict in verdicts.values())
     print(*problems, sep="\n", end="\n" if problems else "", file=sys.stderr)
-    sys.exit(int(failed))
+    sys.exit(130 if "interrupted" in skipped.values() else int(failed))
 
 
 def _about() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fedcomp.errors import ConfigError, DataError
+from fedcomp.storage import save_text
 from scripts.benchmarks.verdict import NO_RATIO, Verdict, compare
 
 if TYPE_CHECKING:
@@ -69,12 +70,11 @@ def differences(entry: Entry, about: Mapping[str, Any]) -> str:
     """Say where a baseline's machine and versions differ from those here; empty if nowhere."""
     found = []
     for group in ("machine", "versions"):
-        there, here = entry[group], about[group]
-        keys = dict.fromkeys((*there, *here))
+        here = about[group]
         found += [
-            f"{key} {there.get(key)} there, {here.get(key)} here"
-            for key in keys
-            if there.get(key) != here.get(key)
+            f"{key} {value} there, {here.get(key)} here"
+            for key, value in entry[group].items()
+            if value != here.get(key)
         ]
     return "; ".join(found)
 
@@ -111,7 +111,7 @@ def save(
         known[benchmark] = {**about, "ratios": ratios}
     ordered = {benchmark: known[benchmark] for benchmark in sorted(known)}
     text = json.dumps(ordered, indent=2, ensure_ascii=False)
-    file.write_text(text + "\n", encoding="utf-8")
+    save_text(text + "\n", file)
     return unsaved
 
 

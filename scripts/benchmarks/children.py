@@ -10,11 +10,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
 _SAMPLE_SECONDS = 0.4
+_LIMIT_SECONDS = 1200.0
 _OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -62,6 +63,8 @@ def run_module(name: str, *arguments: str, watch_memory: bool = False) -> Outcom
                 if watch_memory:
                     peak = max(peak, _tree_bytes(child.pid))
                 time.sleep(_SAMPLE_SECONDS)
+                if time.perf_counter() - began > _LIMIT_SECONDS:
+                    child.kill()
         spent = time.perf_counter() - began
         if child.returncode:
             tail = "\n".join((folder / "log").read_text().splitlines()[-20:])
@@ -74,9 +77,14 @@ def run_module(name: str, *arguments: str, watch_memory: bool = False) -> Outcom
 def finish(folder: Path, result: dict[str, Any]) -> None:
     """Write a child's result and leave, also where Flower or Ray left threads behind."""
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    leave(0)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process, whatever threads it has."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def fresh_peak() -> int:

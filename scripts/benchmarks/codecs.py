@@ -1,7 +1,7 @@
 """Every codec on one core: seconds to encode and decode an update, beside a bound a weight.
 
 With the larger net also beside what numpy takes to round its weights to a byte each and back, and
-bytes beside float32's: ratios that do not depend on the machine.
+bytes beside float32's: ratios of one run.
 """
 
 from __future__ import annotations
@@ -95,6 +95,6 @@ def _codec_rows(subject: Subject, codec: Codec, *, bound: bool) -> Iterator[Row]
 def _rounded(tensors: Tensors) -> None:
     """Round tensors to whole steps of a byte each, and bring them back."""
     for value in tensors.values():
-        step = np.float32(max(np.abs(value).max(), 1) / 127)
+        step = np.float32((np.abs(value).max() or 1) / 127)
         sent = np.rint(value / step).astype(np.int8).tobytes()
         np.frombuffer(sent, np.int8).astype(np.float32) * step

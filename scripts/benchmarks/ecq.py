@@ -30,7 +30,7 @@ _BITS, _GAMMA, _INTENSITY = 4, 0.05, 0.1
 _TENSOR = "layer4.1.conv1.weight"
 _CORES, _SECONDS = 2, 0.5
 _REPEATS = 3
-_ROUNDING = 1e-4
+_ROUNDING = 1e-6
 
 
 def rows() -> Iterator[Row]:
@@ -70,7 +70,7 @@ def _duel(values: Array) -> Row:
     priced = costs(values, grid_for(values, _BITS), _GAMMA)
     own, other = partial(assign, values, priced), partial(_brute_force, values, priced)
     chosen, least = (_cost(values, priced, levels()) for levels in (own, other))
-    if chosen > least * (1 + _ROUNDING):
+    if not chosen <= least * (1 + _ROUNDING):
         msg = f"levels of ECQ cost {chosen}, and the cheapest ones {least}"
         raise RuntimeError(msg)
     ours, theirs = in_turns(timed(own), timed(other), _REPEATS)

@@ -7,12 +7,13 @@ of a main module would travel with every message.
 from __future__ import annotations
 
 import argparse
+import traceback
 from itertools import pairwise
 from pathlib import Path
 
 from flwr.simulation import run_simulation
 
-from scripts.benchmarks.children import finish
+from scripts.benchmarks.children import finish, leave
 from scripts.benchmarks.plain_flower import client_app, server_app
 
 
@@ -25,20 +26,25 @@ def main() -> None:
     parser.add_argument("--actors", type=int, required=True)
     given = parser.parse_args()
     ends: list[float] = []
-    run_simulation(
-        server_app=server_app(given.clients, given.rounds, given.fraction, ends),
-        client_app=client_app,
-        num_supernodes=given.clients,
-        backend_config={
-            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-            "init_args": {
-                "num_cpus": given.actors,
-                "include_dashboard": False,
-                "log_to_driver": False,
-                "logging_level": "ERROR",
+    try:
+        run_simulation(
+            server_app=server_app(given.clients, given.rounds, given.fraction, ends),
+            client_app=client_app,
+            num_supernodes=given.clients,
+            backend_config={
+                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+                "init_args": {
+                    "address": "local",  # no cluster that runs here, or did
+                    "num_cpus": given.actors,
+                    "include_dashboard": False,
+                    "log_to_driver": False,
+                    "logging_level": "ERROR",
+                },
             },
-        },
-    )
+        )
+    except RuntimeError:  # threads of Flower's would keep the process
+        traceback.print_exc()
+        leave(1)
     finish(given.folder, {"rounds": [end - start for start, end in pairwise(ends)]})
 
 

@@ -74,8 +74,8 @@ class Row:
             self.name,
             f"{median(self.ours):.4g} {self.unit}",
             f"{other} (bound)" if self.kind == "bound" else other,
-            "–" if self.ratio is None else f"{self.ratio:.2f}",
-            "–" if self.target is None else f"<= {self.target:.2f}",
+            "–" if self.ratio is None else f"{self.ratio:.3g}",
+            "–" if self.target is None else f"<= {self.target:.3g}",
             "–" if self.met is None else ("yes" if self.met else "no"),
             self.remark,
         )
@@ -100,8 +100,8 @@ def table(rows: Sequence[Row]) -> str:
     Examples
     --------
     >>> print(table([Row("round", "s", [1.0, 3.0, 2.0], [2.5], "peer", 1.1)]))
-    row    ours  peer or bound  ratio  target   met  remark
-    round  2 s   2.5 s          0.80   <= 1.10  yes
+    row    ours  peer or bound  ratio  target  met  remark
+    round  2 s   2.5 s          0.8    <= 1.1  yes
     """
     lines = [HEADER, *(row.cells() for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -18,7 +18,7 @@ from scripts.reproductions import quantised, tables
 from scripts.reproductions.curves import draw, read_curve
 from scripts.reproductions.plan import Plan
 from scripts.reproductions.results import as_json, collect, columns, target_of
-from scripts.reproductions.running import MAY_DIFFER, is_planned, measured, run
+from scripts.reproductions.running import MAY_DIFFER, measured, planned, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,10 +44,10 @@ def main() -> None:
     last = {job: given for job, given in wanted.items() if job not in first}
     failed = _run_all(first, given.place, given.jobs)  # what is quantised has to be there
     failed = failed or _run_all(last, given.place, given.jobs)
-    there = [job for job in words if is_planned(job, words[job], given.place)]
+    there = planned(words, given.place)
     for job in words:
         if job not in there:
-            print(f"{job.folder}: left out, for it was run with other settings", file=sys.stderr)
+            print(f"{job.folder}: left out, for its folder holds another run", file=sys.stderr)
     results = show(plan, there, given.place)
     if failed:
         sys.exit(f"scripts/reproduce: {', '.join(failed)} failed; see the messages above")
@@ -102,15 +102,13 @@ def _parsed() -> argparse.Namespace:
         )
     given.title = "_".join(filter(None, (given.name, given.size)))
     given.place = given.folder.resolve() / given.title
-    if not next(path for path in (given.place, *given.place.parents) if path.exists()).is_dir():
-        parser.error(f"--folder {given.folder}: is no folder")
-    try:
-        given.place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--folder {given.folder}: cannot be made: {error.strerror}")
     given.words = {job: plan.given(job, given.overrides) for job in jobs}
     if alike := _alike(given.words, given.overrides):
         parser.error(alike)
+    try:
+        given.place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--folder {given.folder}: {given.place} cannot be made: {error.strerror}")
     return given
 
 

@@ -87,10 +87,17 @@ def _run(job: Job, given: Sequence[str], place: Path, at_a_time: int) -> bool:
     return done.returncode == 0
 
 
-def is_planned(job: Job, given: Sequence[str], place: Path) -> bool:
-    """Tell whether a job's folder, if there is one, holds a run of the same words."""
+def planned(jobs: Mapping[Job, Sequence[str]], place: Path) -> list[Job]:
+    """Return the jobs of which no folder, nor that of the net they are of, holds another run."""
+    fitting = [job for job, given in jobs.items() if _fits(job, given, place)]
+    folders = {job.folder for job in fitting}
+    return [job for job in fitting if job.after is None or job.after in folders]
+
+
+def _fits(job: Job, given: Sequence[str], place: Path) -> bool:
     folder = place / job.folder
-    return not folder.exists() or _note(folder).get("words") == _lasting(given)
+    note = _note(folder)
+    return not folder.exists() or bool(note and not _other_settings(job, given, place, note))
 
 
 def measured(jobs: Mapping[Job, Sequence[str]], place: Path) -> dict[str, Any]:

@@ -88,8 +88,8 @@ def caption(results: Results) -> str:
         lines.append(
             f"“to target”: until {results['metric']} reached what {results['reference']} has after"
             f" half its rounds, {targets}. Bytes are those of packets with their headers; “in"
-            " messages”: how many times fewer with what Flower wraps around them. Codecs were timed"
-            " beside other runs: `scripts/bench` measures their speed."
+            " messages”: how many times fewer with what Flower wraps around them. Codecs may have"
+            " been timed beside other runs: `scripts/bench` measures their speed."
         )
         seeds = sorted({run["seed"] for run in results["runs"]})
         several = f"Seeds {', '.join(map(str, seeds))}: means ± sample deviations"
