@@ -17,6 +17,7 @@ from fedcomp.engines.logs import logging_to
 from fedcomp.report.observer import Observer
 from fedcomp.runtime import Hooks
 from fedcomp.settings import Job
+from fedcomp.training.loop import batch_ends
 from scripts.benchmarks.rows import Row
 
 if TYPE_CHECKING:
@@ -76,10 +77,10 @@ class BareLoop:
         )
         rng = seeds.generator(self._seed, number, "train", client)
         rng.integers(2**63)  # the project draws torch's seed here
-        size = self._train.batch_size
+        ends = batch_ends(len(targets), self._train.batch_size)
         for _ in range(self._train.epochs):
             order = torch.from_numpy(rng.permutation(len(targets)))
-            for index in torch.split(order, size):
+            for index in torch.tensor_split(order, ends):
                 optimizer.zero_grad(set_to_none=True)
                 loss = F.cross_entropy(self._module(inputs[index]), targets[index])
                 torch.autograd.backward(loss)
