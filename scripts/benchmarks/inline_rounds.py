@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fedcomp.setup import Setup
 
 _WARM_UP, _ROUNDS = 5, 25
-_TOLERANCE = 0.03
+_TOLERANCE = 0.01
 _OVERRIDES = ["engine=inline", "method=fedavg", "clients=10", "engine.cpus_per_client=1"]
 
 
