@@ -47,8 +47,8 @@ def test_the_readmes_are_found() -> None:
 def test_every_run_composes(words: tuple[str, ...]) -> None:
     if words == ("--help",):
         return
-    if words and words[0].startswith("resume="):
-        words = words[1:]  # a run's folder
+    if words and (words[0] == "--cfg" or words[0].startswith("resume=")):
+        words = words[1:]
     sweep = words[:1] == ("-m",)
     given = [w for w in words[sweep:] if not w.startswith("sweep.parallel=")]
     chosen = [word for word in given if word.startswith("sweep=")]
