@@ -21,7 +21,7 @@ from fedcomp.link.plateau import Plateau
 from fedcomp.link.previous import SentSymbols
 from fedcomp.link.rate import Rate, all_moved
 from fedcomp.link.received import Received
-from fedcomp.link.session import Session, lossy
+from fedcomp.link.session import Session, quantised, restore
 from fedcomp.tensors import Tensors, full_digest, read_only, version_of
 from fedcomp.wire.fields import NO_EXCHANGE, Downlink
 from fedcomp.wire.packet import NO_VERSION, Packet, read_chain
@@ -147,12 +147,13 @@ class ServerLink:
         count = plateau.count if plateau else 0
         context = self.session.context("downlink", round_number, reference, plateaus=count)
         self.exact = read_only(model)  # lets go of the old one before the new version is built
-        symbols, public = lossy(codec, model, reference, context)
+        symbols = quantised(codec, model, reference, context)
         payload = codec.pack(symbols, context)
         anchored = b""
         if self.broadcast.anchor:
             held = self.session.context("downlink", round_number, self.public, plateaus=count)
             anchored = codec.pack(symbols, held)
+        public = restore(codec, symbols, reference, context, consumed=True)
         changed = all_moved(self.session.manifest, self.public, public)
         self.public = read_only(public)
         if _same(model, public):

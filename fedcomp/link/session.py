@@ -104,22 +104,28 @@ class Session:
             raise BitstreamError(msg)
 
 
-def lossy(
-    codec: Codec, target: Tensors, base: Tensors, context: Context
-) -> tuple[Symbols, Tensors]:
-    """Quantise `target` as the codec's mode asks; return the symbols and what the receiver sees."""
-    symbols = codec.quantise(subtract(target, base) if codec.mode == "delta" else target, context)
-    return symbols, restore(codec, symbols, base, context)
+def quantised(codec: Codec, target: Tensors, base: Tensors, context: Context) -> Symbols:
+    """Quantise `target` as the codec's mode asks."""
+    return codec.quantise(subtract(target, base) if codec.mode == "delta" else target, context)
 
 
-def restore(codec: Codec, symbols: Symbols, base: Tensors, context: Context) -> Tensors:
-    """Return the model that symbols describe; tensors that they leave out stay as in `base`."""
+def restore(
+    codec: Codec, symbols: Symbols, base: Tensors, context: Context, *, consumed: bool = False
+) -> Tensors:
+    """Return the model that symbols describe; tensors that they leave out stay as in `base`.
+
+    Parameters
+    ----------
+    consumed
+        Whether symbols are taken out of the dictionary while the model grows, to save memory.
+    """
+    take = symbols.pop if consumed else symbols.__getitem__
     model: Tensors = {}
     for name, spec in context.manifest.by_name.items():
         if name not in symbols:
             model |= {name: base[name]} if name in base else {}
             continue
-        decoded = codec.reconstruct({name: symbols[name]}, context)
+        decoded = codec.reconstruct({name: take(name)}, context)
         if codec.mode == "delta":
             decoded = add({name: base[name]}, decoded)
         value = narrowed(decoded[name], np.dtype(spec.dtype))

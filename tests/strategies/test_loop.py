@@ -140,7 +140,7 @@ def test_replies_and_messages_are_gone_when_the_new_version_is_made(
     """Memory at that moment is the target of `scripts/bench link`; its net is a large one."""
     alive: WeakSet[Received] = WeakSet()
     most: list[int] = []
-    check, lossy = Received.check, server.lossy
+    check, quantised = Received.check, server.quantised
 
     def noted(self: Received, *arguments: Any) -> None:
         alive.add(self)
@@ -149,10 +149,10 @@ def test_replies_and_messages_are_gone_when_the_new_version_is_made(
 
     def checked(*arguments: Any) -> Any:
         assert not alive
-        return lossy(*arguments)
+        return quantised(*arguments)
 
     monkeypatch.setattr(Received, "check", noted)
-    monkeypatch.setattr(server, "lossy", checked)
+    monkeypatch.setattr(server, "quantised", checked)
     monkeypatch.setattr(exchange_module, "LARGE", 0)
     run_inline(tmp_path, "method=half")
     assert max(most) == 4
