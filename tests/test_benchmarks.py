@@ -23,6 +23,7 @@ from scripts.benchmarks.distortion import squared_error, step_for
 from scripts.benchmarks.nncodec import NO_PIPELINE
 from scripts.benchmarks.peers import Stream, WithCodec, beside_peer, smallest
 from scripts.benchmarks.rows import Row, bounded, missed
+from scripts.benchmarks.timing import in_turns
 from scripts.benchmarks.updates import ModelUpdate
 from scripts.benchmarks.verdict import conclusion
 
@@ -42,6 +43,16 @@ def runs(*measured: Sequence[Row]) -> Any:
 
 def checked(*measured: Sequence[Row], ratios: Any = RATIOS) -> baseline.Verdict:
     return baseline.check(runs(*measured), ratios)[1]
+
+
+def test_of_short_calls_the_least_of_a_turn_counts() -> None:
+    short = iter([9.0, 0.03, 0.02, 0.03, 0.01, 0.03, 0.06])
+    long = iter([9.0, 0.5, 0.7, 0.6])
+    assert in_turns(lambda: next(short), lambda: next(long), 3) == (
+        [0.02, 0.01, 0.06],
+        [0.5, 0.7, 0.6],
+    )
+    assert not list(short)
 
 
 @given(st.floats(0.01, 100), st.floats(0.1, 3))
