@@ -1,10 +1,11 @@
-"""The only place that touches names which Flower does not promise to keep.
+"""The only place that touches names which Flower and Ray do not promise to keep.
 
 Supported: flwr 1.41 and 1.42.  `check` says so before a run starts on anything else.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import tempfile
 from importlib.metadata import version
@@ -47,6 +48,19 @@ def check() -> None:
 def import_logger() -> None:
     """Let Flower set up its logger, which it does when it is imported."""
     import flwr.common  # noqa: F401
+
+
+def log_ray() -> None:
+    """Let what Ray would print of tasks that fail go to its logger; nothing else turns it off.
+
+    It says so of each client's process that Flower ends.
+    """
+    from ray._private import worker
+
+    def note(data: dict[str, Any], ignore_prefix: bool = False) -> None:  # noqa: ARG001
+        logging.getLogger("ray").info("%s", "\n".join(data["lines"]))
+
+    worker.print_to_stdstream = note
 
 
 def message_bytes(message: Message) -> int:
@@ -197,6 +211,8 @@ def simulate(
     from flwr.supercore.run import Run
     from flwr.supercore.telemetry import EventType
 
+    if not verbose:
+        log_ray()
     run = Run.create_empty(run_id=assume_identity())
     run.primary_task_id = secrets.randbits(62)
     run.federation_id = NOOP_FEDERATION_ID

@@ -82,6 +82,7 @@ def test_flower_gives_the_same_bytes_as_inline(tmp_path: Path) -> None:
     )
     assert (done.returncode, without_ray(done.stderr)) == (0, []), done.stdout + done.stderr
     assert "Sampled" not in done.stdout
+    assert "raylet" not in done.stdout
     (run,) = tmp_path.glob("outputs/*/*")
     assert "Sampled 2 nodes (out of 3)" in (run / "run.log").read_text()
     inline = run_inline(tmp_path / "inline", "engine=inline", quick=words[1:])
