@@ -46,13 +46,11 @@ def checked(*measured: Sequence[Row], ratios: Any = RATIOS) -> baseline.Verdict:
 
 
 def test_of_short_calls_the_least_of_a_turn_counts() -> None:
-    short = iter([9.0, 0.03, 0.02, 0.03, 0.01, 0.03, 0.06])
-    long = iter([9.0, 0.5, 0.7, 0.6])
-    assert in_turns(lambda: next(short), lambda: next(long), 3) == (
-        [0.02, 0.01, 0.06],
-        [0.5, 0.7, 0.6],
-    )
-    assert not list(short)
+    short = iter([9.0, 0.01, 0.02, 0.01, 0.03, 0.04])
+    longer = iter([9.0, 0.05, 0.07, 0.06, 0.05, 0.08])
+    found = in_turns(lambda: next(short), None, lambda: next(longer), repeats=2)
+    assert found == ([0.01, 0.03], [], [0.06, 0.05])
+    assert in_turns(lambda: 0.0, repeats=3) == ([0.0] * 3,)
 
 
 @given(st.floats(0.01, 100), st.floats(0.1, 3))

@@ -5,9 +5,9 @@ Supported: flwr 1.41 and 1.42.  `check` says so before a run starts on anything 
 
 from __future__ import annotations
 
-import logging
 import secrets
 import tempfile
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from fedcomp.errors import EngineError
 from fedcomp.wire import keys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flwr.app import Message, RecordDict
     from flwr.clientapp import ClientApp
     from flwr.serverapp import Grid, ServerApp
@@ -25,6 +27,8 @@ SUPPORTED = ("1.41", "1.42")
 
 CLIENT_PROCESS = "ray::ClientAppActor"
 """How Ray titles the processes in which Flower's simulation runs clients."""
+
+_ENDING = "ClientAppActor.terminate failed"
 
 COMMAND = "from flwr.cli.app import app; app()"
 """A program that is Flower's command `flwr`."""
@@ -50,17 +54,22 @@ def import_logger() -> None:
     import flwr.common  # noqa: F401
 
 
-def log_ray() -> None:
-    """Let what Ray would print of tasks that fail go to its logger; nothing else turns it off.
-
-    It says so of each client's process that Flower ends.
-    """
+@contextmanager
+def untold_endings() -> Iterator[None]:
+    """Drop what Ray prints of each client's process that Flower ends; nothing else turns it off."""
     from ray._private import worker
 
-    def note(data: dict[str, Any], ignore_prefix: bool = False) -> None:  # noqa: ARG001
-        logging.getLogger("ray").info("%s", "\n".join(data["lines"]))
+    shown = worker.print_to_stdstream
 
-    worker.print_to_stdstream = note
+    def others(data: dict[str, Any], *arguments: Any, **options: Any) -> None:
+        if not any(_ENDING in line for line in data["lines"]):
+            shown(data, *arguments, **options)
+
+    worker.print_to_stdstream = others
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = shown
 
 
 def message_bytes(message: Message) -> int:
@@ -211,8 +220,6 @@ def simulate(
     from flwr.supercore.run import Run
     from flwr.supercore.telemetry import EventType
 
-    if not verbose:
-        log_ray()
     run = Run.create_empty(run_id=assume_identity())
     run.primary_task_id = secrets.randbits(62)
     run.federation_id = NOOP_FEDERATION_ID
@@ -224,7 +231,7 @@ def simulate(
         state=RecordDict(),
         run_config={keys.RUN_CONFIG: job},
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, untold_endings():
         (Path(folder) / "pyproject.toml").write_text(_APP.format(key=keys.RUN_CONFIG))
         _run_simulation(
             num_supernodes=nodes,

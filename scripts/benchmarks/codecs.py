@@ -6,7 +6,6 @@ bytes beside float32's: ratios of one run.
 
 from __future__ import annotations
 
-import time
 from dataclasses import fields, replace
 from statistics import median
 from typing import TYPE_CHECKING
@@ -60,22 +59,16 @@ def _codec_rows(subject: Subject, codec: Codec, *, bound: bool) -> Iterator[Row]
         few = KMeans(mode="absolute")
         given = few.decode(few.encode(given, context), context)
     weights = subject.manifest.elements
-    encode, decode = [], []
-    data = b""
-
-    def there_and_back() -> float:
-        nonlocal data
-        began = time.perf_counter()
-        data = codec.encode(given, context)
-        between = time.perf_counter()
-        codec.decode(data, context)
-        encode.append(between - began)
-        decode.append(time.perf_counter() - between)
-        return encode[-1] + decode[-1]
-
-    both, passes = in_turns(there_and_back, timed(lambda: _rounded(given)), _REPEATS)
+    data = codec.encode(given, context)
+    encode, decode, passes = in_turns(
+        timed(lambda: codec.encode(given, context)),
+        timed(lambda: codec.decode(data, context)),
+        timed(lambda: _rounded(given)),
+        repeats=_REPEATS,
+    )
+    both = [there + back for there, back in zip(encode, decode, strict=True)]
     rounding = [seconds / _PASSES for seconds in passes]
-    for what, seconds, rate in (("encode", encode[1:], ENCODED), ("decode", decode[1:], DECODED)):
+    for what, seconds, rate in (("encode", encode, ENCODED), ("decode", decode, DECODED)):
         row = f"{codec.name}, {subject.name} of {weights / 1e6:.1f} M: {what}"
         remark = f"{weights / median(seconds) / 1e6:.0f} M a second"
         remark += f", {8 * len(data) / weights:.2f} bits a weight"

@@ -110,7 +110,7 @@ def beside_others(case: Case, size: int) -> Row:
 def beside(
     name: str,
     unit: str,
-    measured: tuple[list[float], list[float]],
+    measured: tuple[list[float], ...],
     target: float,
     remark: str = "",
     missing: str = MISSING,

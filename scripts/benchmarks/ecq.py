@@ -43,7 +43,7 @@ def rows() -> Iterator[Row]:
     total = sum(value.size for value in weights.values())
     name = f"{subject.name} of {total / 1e6:.1f} M weights, {_BITS} bits"
     limit_threads(_CORES)
-    spent, _ = in_turns(timed(partial(codec.quantise, weights, context)), repeats=_REPEATS)
+    (spent,) = in_turns(timed(partial(codec.quantise, weights, context)), repeats=_REPEATS)
     yield bounded(f"{name}: grids and ECQ", "s", spent, _SECONDS, f"{_CORES} cores")
     limit_threads(1)
     rng = np.random.default_rng(2)
@@ -60,7 +60,7 @@ def rows() -> Iterator[Row]:
             assign_relevant(values, priced, relevance[layer], _INTENSITY)
 
     for what, work in (("ECQ", plain), ("ECQ^x", relevant)):
-        spent, _ = in_turns(timed(work), repeats=_REPEATS)
+        (spent,) = in_turns(timed(work), repeats=_REPEATS)
         yield bounded(f"{name}: levels, {what}", "s", spent, _SECONDS, "one core")
 
 
@@ -73,7 +73,7 @@ def _duel(values: Array) -> Row:
     if not chosen <= least * (1 + _ROUNDING):
         msg = f"levels of ECQ cost {chosen}, and the cheapest ones {least}"
         raise RuntimeError(msg)
-    ours, theirs = in_turns(timed(own), timed(other), _REPEATS)
+    ours, theirs = in_turns(timed(own), timed(other), repeats=_REPEATS)
     name = f"{values.size} weights, {_BITS} bits: levels"
     return Row(name, "s", ours, theirs, "peer", 1.0, "numpy's argmin of all costs; one core")
 

@@ -21,7 +21,7 @@ from fedcomp.link.update import Update
 from fedcomp.tensors import version_of
 from scripts.benchmarks.link_models import CLIENT_IMAGES, MEASURED_IMAGES
 from scripts.benchmarks.rows import Row, bounded
-from scripts.benchmarks.timing import REPEATS, in_turns
+from scripts.benchmarks.timing import REPEATS, in_turns, timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,23 +36,16 @@ def codec_rows(subject: Subject, bound: float) -> Iterator[Row]:
     """Time selection, encoding and decoding of one update, beside its training."""
     update = subject.update(1)
     context = Context(subject.manifest, 1, 1, "uplink")
-    encode: list[float] = []
-    sizes: list[int] = []
-
-    def there_and_back() -> float:
-        began = time.perf_counter()
-        payload = UPLINK.encode(update, context)
-        encode.append(time.perf_counter() - began)
-        UPLINK.decode(payload, context)
-        spent = time.perf_counter() - began
-        sizes.append(len(payload))
-        return spent
-
-    spent, _ = in_turns(there_and_back)
-    epochs, _ = in_turns(subject.epoch_seconds)
+    payload = UPLINK.encode(update, context)
+    encode, decode = in_turns(
+        timed(lambda: UPLINK.encode(update, context)),
+        timed(lambda: UPLINK.decode(payload, context)),
+    )
+    spent = [there + back for there, back in zip(encode, decode, strict=True)]
+    (epochs,) = in_turns(subject.epoch_seconds)
     name = f"{subject.name}, top-k 1 %, cabac"
-    remark = f"{subject.manifest.parameters} parameters, {sizes[-1]} B; one thread;"
-    remark += f" {median(encode[1:]):.3f} s of it encode"
+    remark = f"{subject.manifest.parameters} parameters, {len(payload)} B; one thread;"
+    remark += f" {median(encode):.3f} s of it encode"
     yield bounded(f"{name}: encode and decode", "s", spent, bound, remark)
     share = [100 * value / median(epochs) for value in spent]
     remark = f"of {median(epochs):.2f} s, an epoch over {CLIENT_IMAGES} images; the share of a"

@@ -19,7 +19,7 @@ class Row:
     Attributes
     ----------
     ours, other
-        Every repeat without warm-up; the table shows medians.  `other` is empty where a quantity
+        Every turn without warm-up; the table shows medians.  `other` is empty where a quantity
         is only stated, or where the peer is not there.
     kind
         Whether `other` was measured at a peer in the same run or is a bound.

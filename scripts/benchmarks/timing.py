@@ -1,4 +1,4 @@
-"""Seconds of ours and of a peer, in turns: the first call of each is not counted."""
+"""Seconds of ours and of a peer, in turns, after calls of each that are not counted."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPEATS = 7
-_TURN_SECONDS = 0.05
-"""Of calls that are shorter a turn has several, and the least of them counts: on a shared machine
-the median of seven calls of 5 ms each was found to differ by half from one moment to the next."""
+_TURN_SECONDS, _MOST_CALLS = 0.1, 50
+"""Of short calls a turn has several, of each program as many, and the least of them counts: on a
+shared machine the median of seven calls of 5 ms each differed by half from moment to moment."""
 
 
-def in_turns(
-    own: Callable[[], float], other: Callable[[], float] | None = None, repeats: int = REPEATS
-) -> tuple[list[float], list[float]]:
-    """Return the seconds of each turn as calls tell them; nothing may be compiled meanwhile."""
-    own()
-    if other:
-        other()
-    mine, theirs = [], []
+def in_turns(*calls: Callable[[], float] | None, repeats: int = REPEATS) -> tuple[list[float], ...]:
+    """Return the seconds of each turn as calls tell them; nothing may be compiled meanwhile.
+
+    The slowest call fills a turn of its own.  A peer that is not there is None and has no turns.
+    """
+    there = [call for call in calls if call]
+    for call in there:
+        call()
     with _nothing_compiled():
-        for _ in range(repeats):
-            mine.append(_turn(own))
-            if other:
-                theirs.append(_turn(other))
-    return mine, theirs
+        slowest = max(call() for call in there)
+        many = max(1, int(_TURN_SECONDS / max(slowest, _TURN_SECONDS / _MOST_CALLS)))
+        turns = [[min(call() for _ in range(many)) for call in there] for _ in range(repeats)]
+    columns = iter(zip(*turns, strict=True))
+    return tuple(list(next(columns)) if call else [] for call in calls)
 
 
 def timed(work: Callable[[], Any]) -> Callable[[], float]:
@@ -42,15 +42,6 @@ def timed(work: Callable[[], Any]) -> Callable[[], float]:
         return time.perf_counter() - began
 
     return seconds
-
-
-def _turn(call: Callable[[], float]) -> float:
-    """Return the least seconds of one call, or of as many as fill a turn."""
-    least = spent = call()
-    while spent < _TURN_SECONDS:
-        seconds = call()
-        least, spent = min(least, seconds), spent + seconds
-    return least
 
 
 @contextmanager

@@ -212,6 +212,26 @@ def test_federated_evaluation_of_a_held_version_costs_a_header(tmp_path: Path) -
     assert read_summary(run)["evaluation_bytes"] > 0
 
 
+def test_of_what_ray_says_only_the_ends_of_clients_are_dropped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from ray._private import worker
+
+    said = (
+        "Task ClientAppActor.terminate failed. There are 1 retries remaining",
+        "The actor or task with ID 1 cannot be scheduled right now",
+    )
+    shown = worker.print_to_stdstream
+    with private.untold_endings():
+        for line in said:
+            data = {"lines": [line], "pid": "raylet", "is_err": False}
+            worker.print_to_stdstream(data, ignore_prefix=False)
+    assert worker.print_to_stdstream is shown
+    out = capsys.readouterr().out
+    assert said[0] not in out
+    assert said[1] in out
+
+
 def test_threads_that_lose_their_processes_break_down_in_silence(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
