@@ -37,9 +37,9 @@ or nothing at all could be compared. A benchmark with worse rows is measured aga
 most {baseline.AGAIN} times; of each row the least of ours counts beside the least of the
 peer's. Rows without their peer are not compared, nor are seconds beside a fixed bound;
 the last lines name the benchmarks of which no row was. --save measures
-{baseline.FOR_BASELINE} times, and writes a benchmark when it has ended; one with rows that lack
-their peer is not saved. Where that happens, or a benchmark ends in an error, the others go
-on, and the exit code is 1.
+{baseline.FOR_BASELINE} times, takes the middle ratio of each row, and writes a benchmark when it
+has ended; one with rows that lack their peer is not saved. Where that happens, or a benchmark
+ends in an error, the others go on, and the exit code is 1.
 """
 
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if given.check:
                 found[name], verdicts[name] = baseline.check(measure, known[name]["ratios"])
             elif given.save:
-                found[name] = baseline.best(measure)
+                found[name] = baseline.typical(measure)
                 unsaved = baseline.save({name: found[name]}, about)
                 problems += [f"not saved: {name}: {reason}" for reason in unsaved.values()]
             else:

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).with_name("baseline.json")
 AGAIN = 2
-FOR_BASELINE = 2
-"""Measurements for a baseline: a check takes the best of up to three, so that the one of a busy
-moment would be beaten by luck; the best of two is close to theirs in two thirds of the time."""
+FOR_BASELINE = 3
+"""Measurements for a baseline, of which each row's middle one counts.  With the best of two the
+check failed on unchanged code: ratios of two threads or of Ray's processes vary by a quarter from
+hour to hour on a shared machine, and a lucky one is not reached again."""
 
 Entry: TypeAlias = "Mapping[str, Any]"
 """What is known of a benchmark: date, machine, versions, and a ratio for each row that has one."""
@@ -37,21 +38,20 @@ def check(
     measure: Callable[[], Sequence[Row]], ratios: Mapping[str, float]
 ) -> tuple[list[Row], Verdict]:
     """Measure a benchmark until no row is worse, or for the last time; return the best of all."""
-    rows = _better({}, measure())
+    rows = _named(measure())
     for _ in range(AGAIN):
         if not compare(rows.values(), ratios).worse:
             break
-        rows = _better(rows, measure())
+        rows = _better(rows, _named(measure()))
     return list(rows.values()), compare(rows.values(), ratios)
 
 
-def best(measure: Callable[[], Sequence[Row]]) -> list[Row]:
-    """Measure `FOR_BASELINE` times, but once where no ratio lasts; return the best of all."""
-    rows = _better({}, measure())
-    if any(row.lasting_ratio is not None for row in rows.values()):
-        for _ in range(FOR_BASELINE - 1):
-            rows = _better(rows, measure())
-    return list(rows.values())
+def typical(measure: Callable[[], Sequence[Row]]) -> list[Row]:
+    """Measure `FOR_BASELINE` times, but once where no ratio lasts; return each row's middle one."""
+    measured = [_named(measure())]
+    if any(row.lasting_ratio is not None for row in measured[0].values()):
+        measured += [_named(measure()) for _ in range(FOR_BASELINE - 1)]
+    return [_middle([rows[name] for rows in measured]) for name in measured[0]]
 
 
 def read(file: Path = FILE) -> dict[str, Entry]:
@@ -115,12 +115,21 @@ def save(
     return unsaved
 
 
-def _better(known: Mapping[str, Row], rows: Sequence[Row]) -> dict[str, Row]:
-    """Return rows with what was better in one of them and in those of another measurement."""
-    if len({row.name for row in rows}) < len(rows):
+def _named(rows: Sequence[Row]) -> dict[str, Row]:
+    named = {row.name: row for row in rows}
+    if len(named) < len(rows):
         msg = "several rows have one name; give each its own"
         raise ConfigError(msg)
-    return {row.name: _least(known.get(row.name, row), row) for row in rows}
+    return named
+
+
+def _middle(rows: Sequence[Row]) -> Row:
+    return sorted(rows, key=lambda row: row.lasting_ratio or 0.0)[len(rows) // 2]
+
+
+def _better(known: Mapping[str, Row], rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Return rows with what was better in one of them and in those of another measurement."""
+    return {name: _least(known.get(name, row), row) for name, row in rows.items()}
 
 
 def _least(before: Row, after: Row) -> Row:
