@@ -16,7 +16,7 @@ from scripts.benchmarks import __main__ as command
 from scripts.benchmarks import baseline
 from scripts.benchmarks.rows import Row, bounded, missed
 from scripts.benchmarks.timing import in_turns
-from scripts.benchmarks.verdict import conclusion
+from scripts.benchmarks.verdict import Verdict, conclusion
 
 HERE = {"cores": 2, "processor": "one"}
 RATIOS = {"encode": 0.5, "size": 1.0}
@@ -32,7 +32,7 @@ def runs(*measured: Sequence[Row]) -> Any:
     return lambda: next(left)
 
 
-def checked(*measured: Sequence[Row], ratios: Any = RATIOS) -> baseline.Verdict:
+def checked(*measured: Sequence[Row], ratios: Any = RATIOS) -> Verdict:
     return baseline.check(runs(*measured), ratios)[1]
 
 
