@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,6 @@ from fedcomp.errors import EngineError
 from fedcomp.wire import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from flwr.app import Message, RecordDict
     from flwr.clientapp import ClientApp
     from flwr.serverapp import Grid, ServerApp
@@ -27,8 +24,6 @@ SUPPORTED = ("1.41", "1.42")
 
 CLIENT_PROCESS = "ray::ClientAppActor"
 """How Ray titles the processes in which Flower's simulation runs clients."""
-
-_ENDING = "ClientAppActor.terminate failed"
 
 COMMAND = "from flwr.cli.app import app; app()"
 """A program that is Flower's command `flwr`."""
@@ -54,22 +49,12 @@ def import_logger() -> None:
     import flwr.common  # noqa: F401
 
 
-@contextmanager
-def untold_endings() -> Iterator[None]:
-    """Drop what Ray prints of each client's process that Flower ends; nothing else turns it off."""
-    from ray._private import worker
+def end_clients_once() -> None:
+    """Let Ray not try again to end a client's process: it would call each end a failed task."""
+    from flwr.simulation.ray_transport.ray_actor import ClientAppActor
 
-    shown = worker.print_to_stdstream
-
-    def others(data: dict[str, Any], *arguments: Any, **options: Any) -> None:
-        if not any(_ENDING in line for line in data["lines"]):
-            shown(data, *arguments, **options)
-
-    worker.print_to_stdstream = others
-    try:
-        yield
-    finally:
-        worker.print_to_stdstream = shown
+    actor: Any = ClientAppActor
+    actor.__ray_metadata__.method_meta.max_task_retries["terminate"] = 0
 
 
 def message_bytes(message: Message) -> int:
@@ -220,6 +205,7 @@ def simulate(
     from flwr.supercore.run import Run
     from flwr.supercore.telemetry import EventType
 
+    end_clients_once()
     run = Run.create_empty(run_id=assume_identity())
     run.primary_task_id = secrets.randbits(62)
     run.federation_id = NOOP_FEDERATION_ID
@@ -231,7 +217,7 @@ def simulate(
         state=RecordDict(),
         run_config={keys.RUN_CONFIG: job},
     )
-    with tempfile.TemporaryDirectory() as folder, untold_endings():
+    with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "pyproject.toml").write_text(_APP.format(key=keys.RUN_CONFIG))
         _run_simulation(
             num_supernodes=nodes,
